@@ -1,0 +1,5 @@
+"""`python -m entropix_edge`."""
+
+from .cli import main
+
+main()

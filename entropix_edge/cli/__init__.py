@@ -1,0 +1,91 @@
+"""The command line. One file a command; errors become one line and an exit code here."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from typing import NoReturn
+
+import click
+
+from .. import __version__
+from ..errors import ConfigError, EntropixError
+
+EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+
+_COMMANDS = {
+    "generate": "Answer a prompt.",
+    "info": "Say what a GGUF file is, and what this machine can do with it.",
+    "pull": "Fetch a model.",
+    "ls": "List the models on this machine.",
+    "rm": "Remove a model from this machine.",
+}
+
+
+class _Commands(click.Group):
+    """Imports a command's file when the command is used, so that `--help` is quick."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in _COMMANDS:
+            return None
+        module = __import__(f"{__package__}.{name}", fromlist=["command"])
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Each command has its own --help. Exit codes: 0 done, 1 failed, 2 usage, 130 interrupted.",
+)
+@click.version_option(__version__, prog_name="entropix-edge")
+def cli() -> None:
+    """Run any GGUF model on this machine, decoded by what the model itself is unsure of."""
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run the command line and exit the process."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run the command line; the exit code."""
+    try:
+        result = cli.main(args=arguments, prog_name="entropix-edge", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except click.exceptions.Exit as exit_:
+        return exit_.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        _leave_stdout()
+        return 0
+    except EntropixError as error:
+        return _fail(str(error), EXIT_USAGE if isinstance(error, ConfigError) else EXIT_FAILED, error)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _fail(f"{where}{error.strerror or error}", EXIT_FAILED, error)
+    except MemoryError as error:
+        return _fail("this machine has not enough memory for that", EXIT_FAILED, error)
+
+
+def _fail(message: str, code: int, error: BaseException) -> int:
+    logging.getLogger("entropix_edge").debug("the error in full", exc_info=error)
+    click.echo(f"Error: {message}", err=True)
+    return code
+
+
+def _leave_stdout() -> None:
+    """Whoever read our output has gone: keep Python's last flush from complaining."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

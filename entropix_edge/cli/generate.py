@@ -1,0 +1,193 @@
+"""`entropix-edge generate`: a prompt in, text out."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..config import DEFAULT_MODEL, EngineConfig, GenerationConfig
+from ..errors import ConfigError
+from ..strategy import load_preset, override
+from . import EXIT_FAILED, EXIT_INTERRUPTED
+from .options import (
+    engine_options,
+    model_options,
+    output_options,
+    prompt_options,
+    sampling_options,
+    verbose_option,
+)
+from .terminal import DownloadBar, Interrupt, console, gather_prompt, set_up_logging
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ..config import Preset
+    from ..engine import Engine, ReplyStream
+    from ..render import Stats
+
+_FILTERS = ("temperature", "top_k", "top_p", "min_p")
+
+
+@click.command("generate")
+@prompt_options
+@model_options
+@engine_options
+@sampling_options
+@output_options
+@verbose_option
+def command(**options: Any) -> int:
+    """Answer PROMPT.
+
+    The prompt may come as an argument, with -p, from files and from standard input; what there is of them
+    is joined. Standard output is the model's text and nothing else.
+    """
+    set_up_logging(verbose=options["verbose"])
+    engine_config, generation_config = _configs(options)
+    prompt = gather_prompt(options["prompt"], options["prompt_option"], options["files"])
+
+    from ..engine import Engine, prepare
+    from ..hub import resolve
+
+    start = time.perf_counter()
+    with DownloadBar() as bar:
+        path = resolve(_model_name(options), offline=options["offline"], progress=bar)
+    interrupt = Interrupt()
+    prepare(engine_config)
+    with interrupt.watching(), Engine.open(path, engine_config, cancelled=interrupt) as engine:
+        startup = time.perf_counter() - start
+        stream = engine.stream(prompt, generation_config, system=options["system"], raw=options["raw"])
+        return _Run(engine, stream, options, startup).show(interrupt)
+
+
+def _model_name(options: dict[str, Any]) -> str:
+    if options["model"] and options["hf_repo"]:
+        raise click.UsageError("-m and -hf both name a model: give one of them")
+    return options["hf_repo"] or options["model"] or DEFAULT_MODEL
+
+
+def _configs(options: dict[str, Any]) -> tuple[EngineConfig, GenerationConfig]:
+    engine = EngineConfig(
+        ctx_size=options["ctx_size"],
+        batch_size=options["batch_size"],
+        threads=options["threads"],
+        threads_batch=options["threads_batch"],
+        gpu_layers=options["n_gpu_layers"],
+        flash_attention=options["flash_attn"],
+        attention=options["attention"],
+    )
+    generation = GenerationConfig(
+        preset=_preset(options),
+        sampler=options["sampler"],
+        seed=options["seed"],
+        n_predict=options["n_predict"],
+        stop=options["stop"],
+        parse_special=options["parse_special"],
+    )
+    if options["as_json"] and options["color"] == "always":
+        raise ConfigError("--json and --color always do not go together: JSON has no colours")
+    return engine, generation
+
+
+def _preset(options: dict[str, Any]) -> Preset:
+    filters = {f"sampler.{name}": options[name] for name in _FILTERS if options[name] is not None}
+    return override(load_preset(options["preset"]), filters | dict(options["options"]))
+
+
+class _Run:
+    """One reply on its way to the screen, the trace and the statistics."""
+
+    def __init__(self, engine: Engine, stream: ReplyStream, options: dict[str, Any], startup: float) -> None:
+        self._engine = engine
+        self._stream = stream
+        self._options = options
+        self._startup = startup
+
+    def show(self, interrupt: Interrupt) -> int:
+        """Generate, and return the exit code."""
+        from ..render import TextPrinter, legend
+
+        as_json = self._options["as_json"]
+        terminal = sys.stdout.isatty()
+        colour = not as_json and self._wants_colour(terminal)
+        if colour and console().is_terminal:
+            console().print(legend())
+        sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
+        printer = TextPrinter(sys.stdout, colour=colour, terminal=terminal)
+        with contextlib.ExitStack() as stack:
+            stack.callback(self._stream.close)
+            trace = self._open_trace(stack)
+            for event in self._stream:
+                if trace:
+                    trace.write(event)
+                if not as_json:
+                    printer.write(event)
+                if interrupt():
+                    self._stream.cancel()
+            if as_json:
+                print(json.dumps(self._record(), ensure_ascii=False))
+            else:
+                printer.finish()
+        self._report()
+        if interrupt():
+            return EXIT_INTERRUPTED
+        return EXIT_FAILED if trace and trace.failed else 0
+
+    def _wants_colour(self, terminal: bool) -> bool:
+        wanted = self._options["color"]
+        return wanted == "always" or (wanted == "auto" and terminal and console().color_system is not None)
+
+    def _open_trace(self, stack: contextlib.ExitStack) -> Any:
+        from ..render import TraceWriter
+
+        path: Path | None = self._options["trace"]
+        if path is None:
+            return None
+        trace = TraceWriter(path, self._header())
+        stack.callback(trace.close)
+        return trace
+
+    def _header(self) -> dict[str, Any]:
+        return {
+            "model": str(self._engine.model.path.name),
+            "seed": self._stream.seed,
+            "prompt_tokens": self._stream.prompt_tokens,
+            "sampler": self._options["sampler"],
+            "preset": dataclasses.asdict(_preset(self._options)),
+            "attention_layers": list(self._engine.watched_layers),
+        }
+
+    def _stats(self) -> Stats:
+        from ..render import Stats
+
+        reply = self._stream.reply()
+        return Stats(
+            reply.events,
+            prompt_tokens=reply.prompt_tokens,
+            prompt_seconds=reply.prompt_seconds,
+            generation_seconds=reply.generation_seconds,
+            startup_seconds=self._startup,
+        )
+
+    def _record(self) -> dict[str, Any]:
+        reply = self._stream.reply()
+        return {
+            "model": str(self._engine.model.path.name),
+            "text": reply.text,
+            "finish_reason": reply.finish_reason,
+            "seed": reply.seed,
+            "stats": self._stats().as_record(),
+        }
+
+    def _report(self) -> None:
+        if self._options["stats"]:
+            facts = {"finish": self._stream.reply().finish_reason, "seed": self._stream.seed}
+            console().print(self._stats().table(**facts))
+        elif self._options["seed"] is None and self._options["sampler"] != "greedy" and console().is_terminal:
+            console().print(f"seed {self._stream.seed}", style="dim")

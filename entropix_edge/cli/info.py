@@ -1,0 +1,124 @@
+"""`entropix-edge info`: what a GGUF file is, and what this machine can do with it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.filesize import decimal
+
+from ..config import DEFAULT_PRESET
+from ..errors import ConfigError
+from ..hub import resolve
+from ..strategy import load_preset
+from .options import verbose_option
+from .terminal import DownloadBar, set_up_logging
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ..llama import Header
+
+
+@click.command("info")
+@click.argument("model")
+@click.option("--offline", is_flag=True, help="Never reach for the network.")
+@click.option("--template", is_flag=True, help="Print the chat template and nothing else.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@verbose_option
+def command(model: str, offline: bool, template: bool, as_json: bool, verbose: bool) -> None:
+    """Say what MODEL is: a .gguf file (a vocabulary-only one too), an alias, or a Hugging Face name."""
+    set_up_logging(verbose=verbose)
+    with DownloadBar() as bar:
+        path = resolve(model, offline=offline, progress=bar)
+
+    from ..llama import read_header
+
+    header = read_header(path)
+    if template:
+        click.echo(header.chat_template or "", nl=not (header.chat_template or "").endswith("\n"))
+    elif as_json:
+        click.echo(json.dumps(_record(path, header), ensure_ascii=False))
+    else:
+        for name, value in _facts(path, header):
+            if value is not None:
+                click.echo(f"{name:<14} {value}")
+
+
+def _record(path: Path, header: Header) -> dict[str, Any]:
+    from ..llama import devices, system_info
+
+    record = dataclasses.asdict(dataclasses.replace(header, tensor_types={}))
+    record["tensor_types"] = dict(header.tensor_types)
+    record["path"] = str(path)
+    record["pause"] = _pause(path)
+    record["system_info"] = system_info()
+    record["devices"] = [dataclasses.asdict(device) for device in devices()]
+    return record
+
+
+def _pause(path: Path) -> list[tuple[int, str]]:
+    """The pause tokens of the default preset in this vocabulary, each with its text."""
+    from ..llama import Model
+    from ..sampling import resolve_pause
+
+    with Model(path, vocabulary_only=True) as model:
+        try:
+            tokens = resolve_pause(load_preset(DEFAULT_PRESET).pause.texts, model.vocabulary)
+        except ConfigError:
+            return []
+        return [(token, model.vocabulary.label(token)) for token in tokens]
+
+
+def _facts(path: Path, header: Header) -> list[tuple[str, object]]:
+    from ..llama import devices, system_info
+
+    return [
+        ("file", path),
+        ("name", header.name),
+        ("licence", header.licence),
+        ("architecture", header.architecture),
+        ("parameters", _millions(header.parameters) if header.parameters else None),
+        ("size", decimal(header.file_size)),
+        ("quantisation", header.quantisation if header.n_tensors else "none: vocabulary only"),
+        ("context", f"{header.context_length} tokens" if header.context_length else None),
+        ("layers", header.n_layers),
+        ("heads", _heads(header)),
+        ("vocabulary", f"{header.vocabulary_size} tokens, {header.tokenizer_model}"),
+        ("chat template", _template(header)),
+        ("generates", "no: it makes embeddings" if header.embedding_only else None),
+        ("pause", " ".join(f"{token} {text!r}" for token, text in _pause(path)) or "none can be written"),
+        *(("device", _device(device)) for device in devices()),
+        ("offload", _offload()),
+        ("llama.cpp", system_info()),
+    ]
+
+
+def _millions(count: int) -> str:
+    return f"{count / 1e9:.2f} B" if count >= 1e9 else f"{count / 1e6:.0f} M"
+
+
+def _heads(header: Header) -> str | None:
+    if not header.n_heads:
+        return None
+    return f"{header.n_heads}, {header.n_heads_kv or header.n_heads} for keys and values"
+
+
+def _template(header: Header) -> str:
+    if not header.chat_template:
+        return "none: prompts are taken as they are"
+    return f"{len(header.chat_template)} characters (see --template)"
+
+
+def _device(device: Any) -> str:
+    memory = f", {decimal(device.free_memory)} free" if device.free_memory else ""
+    return f"{device.name} ({device.kind}): {device.description}{memory}"
+
+
+def _offload() -> str:
+    from ..llama import devices
+
+    takers = [device.name for device in devices() if device.takes_layers]
+    return f"layers can go to {', '.join(takers)}" if takers else "no device takes layers: all run on the CPU"

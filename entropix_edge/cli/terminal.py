@@ -1,0 +1,167 @@
+"""What all commands share at the edges: logging, progress bars, standard input, Ctrl-C."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import stat
+import sys
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+    from types import FrameType
+
+    from rich.progress import Progress, TaskID
+
+
+def console() -> Console:
+    """Standard error: for everything but the model's text."""
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def set_up_logging(*, verbose: bool) -> None:
+    """Send the library's warnings (with `verbose`, everything) to standard error."""
+    logger = logging.getLogger("entropix_edge")
+    for handler in list(logger.handlers):
+        logger.removeHandler(handler)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Lines())
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG if verbose else logging.WARNING)
+    logger.propagate = False
+
+
+class _Lines(logging.Formatter):
+    """`Warning: …`; llama.cpp's own lines as they are."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        return f"{record.levelname.title()}: {text}" if record.levelno >= logging.WARNING else text
+
+
+# --- standard input ---------------------------------------------------------------------------------
+
+
+def gather_prompt(prompt: str | None, option: str | None, files: Sequence[Path]) -> str:
+    """The prompt from files, piped standard input and the command line, joined in that order.
+
+    Raises:
+        click.UsageError: there is none.
+    """
+    parts = [_read(path) for path in files]
+    given = [text for text in (option, prompt) if text is not None]
+    if "-" not in map(str, files) and _stdin_brings_text(needed=not parts and not given):
+        parts.append(_read_stdin())
+    text = "\n".join(part for part in (*parts, *given) if part)
+    if not text.strip():
+        raise click.UsageError("the prompt is empty: give it as an argument, with -p or -f, or on standard input")
+    return text
+
+
+def _read(path: Path) -> str:
+    return _read_stdin() if str(path) == "-" else path.read_bytes().decode("utf-8", "replace")
+
+
+def _read_stdin() -> str:
+    return sys.stdin.buffer.read().decode("utf-8", "replace").removesuffix("\n")
+
+
+def _stdin_brings_text(*, needed: bool) -> bool:
+    """Whether to read standard input: never a terminal; what is no pipe or file only when needed."""
+    try:
+        mode = os.fstat(sys.stdin.fileno()).st_mode
+        if sys.stdin.isatty():
+            return False
+    except (AttributeError, OSError, ValueError):
+        return False
+    return needed or stat.S_ISFIFO(mode) or stat.S_ISREG(mode)
+
+
+# --- progress ---------------------------------------------------------------------------------------
+
+
+class DownloadBar:
+    """Draws downloads on a terminal; elsewhere says one line when each begins."""
+
+    def __init__(self) -> None:
+        self._console = console()
+        self._bar: Progress | None = None
+        self._tasks: dict[str, TaskID | None] = {}
+
+    def __call__(self, description: str, done: int, total: int | None) -> None:
+        """Take note of how far a download is, in bytes."""
+        if not self._console.is_terminal:
+            if description not in self._tasks:
+                self._tasks[description] = None
+                self._console.print(description, markup=False)
+            return
+        if self._bar is None:
+            self._bar = _progress(self._console)
+            self._bar.start()
+        task = self._tasks.get(description)
+        if task is None:
+            task = self._tasks[description] = self._bar.add_task(description, total=total)
+        self._bar.update(task, completed=done, total=total)
+
+    def __enter__(self) -> DownloadBar:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        if self._bar:
+            self._bar.stop()
+
+
+def _progress(where: Console) -> Progress:
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        DownloadColumn(binary_units=True),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+        console=where,
+        transient=True,
+    )
+
+
+# --- Ctrl-C -----------------------------------------------------------------------------------------
+
+
+class Interrupt:
+    """Ctrl-C as a flag: llama.cpp asks for it during long work. A second Ctrl-C ends the process."""
+
+    def __init__(self) -> None:
+        self.requested = False
+
+    def __call__(self) -> bool:
+        """Whether it was asked for."""
+        return self.requested
+
+    def _handle(self, _number: int, _frame: FrameType | None) -> None:
+        if self.requested:
+            os._exit(130)
+        self.requested = True
+
+    @contextlib.contextmanager
+    def watching(self) -> Iterator[None]:
+        """Take Ctrl-C as the flag meanwhile."""
+        before = signal.signal(signal.SIGINT, self._handle)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)

@@ -1,0 +1,272 @@
+"""Configuration as frozen, validated values. What reads it from files lives with its users."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, get_args
+
+from .errors import ConfigError
+from .types import SamplerSettings
+
+SamplerName = Literal["entropix", "greedy", "temperature"]
+SAMPLERS: tuple[SamplerName, ...] = get_args(SamplerName)
+FlashAttention = Literal["auto", "on", "off"]
+AttentionChoice = Literal["last", "all", "off"] | tuple[int, ...]
+
+DEFAULT_MODEL = "smollm2-135m"
+DEFAULT_PRESET = "article"
+DEFAULT_CTX_SIZE = 4096
+
+
+# --- ranges -------------------------------------------------------------------------------------
+
+
+def _within(low: float, high: float, default: Any = None) -> Any:
+    """A dataclass field whose value must be a number from `low` to `high`, both included."""
+    if default is None:
+        return field(metadata={"low": low, "high": high})
+    return field(default=default, metadata={"low": low, "high": high})
+
+
+def check_number(name: str, value: object, kind: type, low: float, high: float) -> None:
+    """Refuse a value that is not a finite number of `kind` from `low` to `high`.
+
+    Raises:
+        ConfigError: naming the option, the value and the range.
+    """
+    expected = "a whole number" if kind is int else "a number"
+    bounds = f"≥ {low:g}" if math.isinf(high) else f"from {low:g} to {high:g}"
+    allowed = int if kind is int else (int, float)
+    if isinstance(value, bool) or not isinstance(value, allowed) or not low <= value <= high:
+        raise ConfigError(f"{name} is {value!r}: it must be {expected} {bounds}")
+
+
+class _Checked:
+    """Checks each ranged field of a dataclass when it is made."""
+
+    __slots__ = ()
+
+    def __post_init__(self) -> None:
+        for item in fields(self):  # type: ignore[arg-type]
+            if "low" in item.metadata:
+                kind = int if item.type == "int" else float
+                low, high = item.metadata["low"], item.metadata["high"]
+                check_number(item.name, getattr(self, item.name), kind, low, high)
+
+
+_INF = math.inf
+
+
+# --- the preset: the table's thresholds and coefficients ----------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplerBase(_Checked):
+    """The filters that the table's formulas start from. Ranges as in `types.SamplerSettings`."""
+
+    temperature: float = _within(0, 100)
+    top_k: int = _within(0, 2**31 - 1)
+    top_p: float = _within(0, 1)
+    min_p: float = _within(0, 1)
+
+    def settings(self) -> SamplerSettings:
+        """The same values as one draw's settings."""
+        return SamplerSettings(self.temperature, self.top_k, self.top_p, self.min_p)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArgmaxRule(_Checked):
+    """LELV: entropy (bits) and varentropy (bits²) both below."""
+
+    entropy_below: float = _within(0, _INF)
+    varentropy_below: float = _within(0, _INF)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BranchRule(_Checked):
+    """LEHV. T·(scale + interaction·I) up to its cap; top_k·(1 + agreement·(1 − A)) down to its floor."""
+
+    entropy_below: float = _within(0, _INF)
+    varentropy_above: float = _within(0, _INF)
+    temperature_scale: float = _within(0, 100)
+    temperature_interaction: float = _within(0, 100)
+    temperature_max: float = _within(0, 100)
+    top_k_agreement: float = _within(0, 100)
+    top_k_min: int = _within(1, 2**31 - 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PauseRule(_Checked):
+    """HELV. Insert the pause; right after one draw at T·(scale + attention_entropy·AE) up to its cap.
+
+    Attributes:
+        texts: candidates for the pause text, the best liked first.
+    """
+
+    entropy_above: float = _within(0, _INF)
+    varentropy_below: float = _within(0, _INF)
+    texts: tuple[str, ...] = (" ...",)
+    temperature_scale: float = _within(0, 100)
+    temperature_attention_entropy: float = _within(0, 100)
+    temperature_max: float = _within(0, 100)
+
+    def __post_init__(self) -> None:
+        _Checked.__post_init__(self)
+        if not self.texts or not all(isinstance(text, str) and text for text in self.texts):
+            raise ConfigError(f"texts is {self.texts!r}: it must be a list of at least one non-empty text")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResampleRule(_Checked):
+    """HEHV. T·(scale + attention_varentropy·AV) from its floor; top_p − attention_entropy·AE to its floor."""
+
+    entropy_above: float = _within(0, _INF)
+    varentropy_above: float = _within(0, _INF)
+    temperature_scale: float = _within(0, 100)
+    temperature_attention_varentropy: float = _within(0, 100)
+    temperature_min: float = _within(0, 100)
+    top_p_attention_entropy: float = _within(0, 100)
+    top_p_min: float = _within(0, 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdaptiveRule(_Checked):
+    """Everywhere else: the most probable of `draws` draws, each filter moved by the metrics.
+
+    T·(1 + uncertainty·(H + V) + attention·(AE + AV) − agreement·A); top_p·(1 + attention_varentropy·AV);
+    top_k·(1 + interaction·I − agreement·A); min_p·(1 − uncertainty·(H + V)); the last three clipped.
+    """
+
+    draws: int = _within(1, 1000)
+    temperature_uncertainty: float = _within(0, 100)
+    temperature_attention: float = _within(0, 100)
+    temperature_agreement: float = _within(0, 100)
+    top_p_attention_varentropy: float = _within(0, 100)
+    top_p_min: float = _within(0, 1)
+    top_p_max: float = _within(0, 1)
+    top_k_interaction: float = _within(0, 100)
+    top_k_agreement: float = _within(0, 100)
+    top_k_min: int = _within(1, 2**31 - 1)
+    top_k_max: int = _within(1, 2**31 - 1)
+    min_p_uncertainty: float = _within(0, 100)
+    min_p_min: float = _within(0, 1)
+    min_p_max: float = _within(0, 1)
+
+    def __post_init__(self) -> None:
+        _Checked.__post_init__(self)
+        for name in ("top_p", "top_k", "min_p"):
+            low, high = getattr(self, f"{name}_min"), getattr(self, f"{name}_max")
+            if low > high:
+                raise ConfigError(f"{name}_min is {low:g}: it must not be above {name}_max, {high:g}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preset:
+    """One whole table: where each quadrant begins, and what is done there."""
+
+    name: str
+    sampler: SamplerBase
+    argmax: ArgmaxRule
+    branch: BranchRule
+    pause: PauseRule
+    resample: ResampleRule
+    adaptive: AdaptiveRule
+
+
+# --- the engine and one generation --------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineConfig:
+    """How a model is opened.
+
+    Attributes:
+        ctx_size: tokens of context; None means the smaller of the model's own and 4096, 0 the model's own.
+        batch_size: most tokens a decode; None means 512, or fewer where attention's scores need the room.
+        threads: for single tokens; None means the physical (on Apple Silicon the performance) cores.
+        threads_batch: for prompts; None means the same.
+        gpu_layers: layers to offload: "auto" (what fits), "all", or how many.
+        flash_attention: "auto", "on" or "off". Attention metrics need it off; "auto" gives way to them.
+        attention: which layers' attention is measured: "last", "all", "off", or layer numbers from 0.
+        sequences: how many generations may live side by side.
+        mmap: map the file instead of reading it.
+        exact: keep the KV cache in F32; twice the memory, for comparisons that must agree.
+    """
+
+    ctx_size: int | None = None
+    batch_size: int | None = None
+    threads: int | None = None
+    threads_batch: int | None = None
+    gpu_layers: int | Literal["auto", "all"] = "auto"
+    flash_attention: FlashAttention = "auto"
+    attention: AttentionChoice = "last"
+    sequences: int = 1
+    mmap: bool = True
+    exact: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("ctx_size", "batch_size", "threads", "threads_batch"):
+            if getattr(self, name) is not None:
+                check_number(name, getattr(self, name), int, 0 if name == "ctx_size" else 1, 2**31 - 1)
+        check_number("sequences", self.sequences, int, 1, 256)
+        if self.gpu_layers not in ("auto", "all"):
+            check_number("gpu_layers", self.gpu_layers, int, 0, 2**31 - 1)
+        if self.flash_attention not in get_args(FlashAttention):
+            raise ConfigError(f"flash_attention is {self.flash_attention!r}: it must be auto, on or off")
+        self._check_attention()
+
+    def _check_attention(self) -> None:
+        layers = self.attention
+        if isinstance(layers, tuple):
+            if not layers:
+                raise ConfigError("attention names no layer: it must be last, all, off, or layer numbers")
+            for layer in layers:
+                check_number("attention layer", layer, int, 0, 2**31 - 1)
+        elif layers not in ("last", "all", "off"):
+            raise ConfigError(f"attention is {layers!r}: it must be last, all, off, or layer numbers")
+        if layers != "off" and self.flash_attention == "on":
+            raise ConfigError(
+                "flash_attention is on and attention is not off: "
+                "attention weights exist only without flash attention, so choose one"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationConfig:
+    """How one reply is generated.
+
+    Attributes:
+        preset: the table, or the name of one (a shipped preset, or a TOML file's path).
+        sampler: "entropix" acts on the table; "greedy" and "temperature" only report it.
+        seed: of the draws, from 0 to 2⁶⁴ − 1; None means a new one, which the reply names.
+        n_predict: most tokens of the reply; −1 means until the model or the context ends.
+        stop: texts that end the reply; they are not part of it.
+        parse_special: read control-token text in the prompt as control tokens.
+    """
+
+    preset: Preset | str = DEFAULT_PRESET
+    sampler: SamplerName = "entropix"
+    seed: int | None = None
+    n_predict: int = -1
+    stop: tuple[str, ...] = ()
+    parse_special: bool = False
+
+    def __post_init__(self) -> None:
+        if self.sampler not in SAMPLERS:
+            raise ConfigError(f"sampler is {self.sampler!r}: it must be one of {', '.join(SAMPLERS)}")
+        if self.seed is not None:
+            check_number("seed", self.seed, int, 0, 2**64 - 1)
+        check_n_predict(self.n_predict)
+        if not all(isinstance(text, str) and text for text in self.stop):
+            raise ConfigError(f"stop is {self.stop!r}: each stop text must be non-empty")
+
+
+def check_n_predict(value: int) -> None:
+    """Refuse a reply length that is neither −1 nor at least 1.
+
+    Raises:
+        ConfigError: naming the value.
+    """
+    if value != -1 and value < 1:
+        raise ConfigError(f"n_predict is {value}: it must be at least 1, or -1 (until the model or the context ends)")

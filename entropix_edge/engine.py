@@ -1,0 +1,376 @@
+"""The composition root: opens a model, wires the parts, streams replies."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import secrets
+import time
+from collections import deque
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from .config import DEFAULT_CTX_SIZE, DEFAULT_MODEL, EngineConfig, GenerationConfig, Preset
+from .decoding import Scheduler, Task, generate
+from .errors import ConfigError, EntropixError, PromptError, TemplateError
+from .hub import resolve
+from .llama import Context, Model, prepare_tap
+from .metrics import warm_up
+from .strategy import load_preset
+from .text import ChatTemplate, ControlText, as_messages, clean
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from .decoding import Live
+    from .hub import Progress
+    from .text import Message
+    from .types import Event, FinishReason
+
+logger = logging.getLogger("entropix_edge")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """One finished reply.
+
+    Attributes:
+        text: what the model said.
+        events: the token events that made it.
+        finish_reason: why it ended.
+        seed: that repeats it.
+        prompt_tokens: how many tokens the prompt was.
+        prompt_seconds: from the first decode to the first token.
+        generation_seconds: from the first token to the last.
+    """
+
+    text: str
+    events: tuple[Event, ...]
+    finish_reason: FinishReason | None
+    seed: int
+    prompt_tokens: int
+    prompt_seconds: float
+    generation_seconds: float
+
+
+class ReplyStream:
+    """A reply as it is generated: an iterator of events. Closing it early ends the generation."""
+
+    def __init__(self, engine: Engine, live: Live, *, seed: int, prompt_tokens: int) -> None:
+        self.seed = seed
+        self.prompt_tokens = prompt_tokens
+        self._engine = engine
+        self._live = live
+        self._queue: deque[Event | EntropixError] = deque()
+        self._events: list[Event] = []
+        self._start_time = self._last_time = time.perf_counter()
+        self._first_time = 0.0
+
+    def put(self, said: Event | EntropixError) -> None:
+        """Take what the scheduler passes on."""
+        self._queue.append(said)
+
+    def __iter__(self) -> Iterator[Event]:
+        return self
+
+    def __next__(self) -> Event:
+        while not self._queue:
+            if self._live.ended:
+                raise StopIteration
+            self._engine._pump()
+        said = self._queue.popleft()
+        if isinstance(said, EntropixError):
+            raise said
+        now = time.perf_counter()
+        self._first_time = self._first_time or now
+        self._last_time = now
+        self._events.append(said)
+        return said
+
+    def cancel(self) -> None:
+        """End the reply before the next decode; its last event has the finish reason `cancelled`."""
+        self._live.cancel()
+
+    def close(self) -> None:
+        """End the generation at once and free its part of the context."""
+        self._engine._drop(self._live)
+
+    def reply(self) -> Reply:
+        """The whole reply, generating what is still missing.
+
+        Raises:
+            EntropixError: the generation failed.
+        """
+        for _event in self:
+            pass
+        first = self._first_time or self._last_time
+        return Reply(
+            text="".join(event.text for event in self._events),
+            events=tuple(self._events),
+            finish_reason=self._events[-1].finish_reason if self._events else None,
+            seed=self.seed,
+            prompt_tokens=self.prompt_tokens,
+            prompt_seconds=first - self._start_time,
+            generation_seconds=self._last_time - first,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.close()
+
+
+def prepare(config: EngineConfig) -> None:
+    """Compile the kernels, or read them from numba's cache, while an interrupt is still an interrupt."""
+    warm_up()
+    if config.attention != "off":
+        prepare_tap()
+
+
+class Engine:
+    """An open model that answers prompts. A context manager; not for several threads at once."""
+
+    def __init__(self, model: Model, context: Context) -> None:
+        self.model = model
+        self.context = context
+        self._scheduler = Scheduler(context)
+        self._streams: dict[Live, ReplyStream] = {}
+        self._run: Iterator[tuple[Live, Event | EntropixError]] | None = None
+
+    @classmethod
+    def open(
+        cls,
+        model: str | Path = DEFAULT_MODEL,
+        config: EngineConfig | None = None,
+        *,
+        offline: bool = False,
+        progress: Progress | None = None,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> Engine:
+        """Open a model by path, alias, or Hugging Face name, fetching it where that is needed.
+
+        Args:
+            model: a file's path, an alias, `user/repo[:quant]` or `user/repo/file.gguf`.
+            config: how to open it.
+            offline: never reach for the network.
+            progress: told how a download goes.
+            cancelled: asked during the load and each long decode; True stops them.
+
+        Raises:
+            ModelError: it cannot be found, fetched or loaded.
+            ContextError: no memory for the context.
+            ConfigError: a layer that the model does not have.
+        """
+        config = config or EngineConfig()
+        path = resolve(str(model), offline=offline, progress=progress)
+        with contextlib.ExitStack() as stack:
+            opened = stack.enter_context(
+                Model(
+                    path,
+                    gpu_layers=config.gpu_layers,
+                    n_ctx=config.ctx_size or DEFAULT_CTX_SIZE,
+                    mmap=config.mmap,
+                    cancelled=cancelled,
+                )
+            )
+            opened.require_generation()
+            context = stack.enter_context(
+                Context(
+                    opened,
+                    n_ctx=_context_size(config, opened),
+                    batch_size=config.batch_size,
+                    sequences=config.sequences,
+                    threads=config.threads,
+                    threads_batch=config.threads_batch,
+                    flash_attention=config.flash_attention,
+                    layers=_watched_layers(config, opened),
+                    exact=config.exact,
+                    cancelled=cancelled,
+                )
+            )
+            stack.pop_all()
+            return cls(opened, context)
+
+    @property
+    def watched_layers(self) -> tuple[int, ...]:
+        """The layers whose attention is measured; none where it cannot be."""
+        return self.context.tap.layers if self.context.tap else ()
+
+    @cached_property
+    def chat_template(self) -> ChatTemplate | None:
+        """The model's own chat template; None where the file has none."""
+        source = self.model.chat_template
+        vocabulary = self.model.vocabulary
+        return ChatTemplate(source, bos=vocabulary.bos, eos=vocabulary.eos) if source else None
+
+    def tokenize_prompt(
+        self,
+        prompt: str | Sequence[Message],
+        *,
+        system: str | None = None,
+        raw: bool = False,
+        parse_special: bool = False,
+    ) -> list[int]:
+        """The tokens that a prompt becomes.
+
+        Args:
+            prompt: a text, or the turns of a conversation.
+            system: a system message to begin with.
+            raw: take the text as it is, without the chat template.
+            parse_special: read control-token text in it as control tokens.
+
+        Raises:
+            PromptError: it is empty or malformed.
+            TemplateError: the model has no chat template, or one that fails.
+        """
+        vocabulary = self.model.vocabulary
+        if raw:
+            if not isinstance(prompt, str) or system is not None:
+                raise PromptError("a raw prompt is one text without a system message: put it into the text")
+            if not prompt:
+                raise PromptError("the prompt is empty: give the text to continue")
+            return vocabulary.tokenize(clean(prompt), add_special=True, parse_special=parse_special)
+        messages = as_messages(prompt, system)
+        if self.chat_template is None:
+            if not isinstance(prompt, str) or system is not None:
+                raise TemplateError(f"{self.model.path.name} has no chat template: give one raw text")
+            return vocabulary.tokenize(clean(prompt), add_special=True, parse_special=parse_special)
+        found = [] if parse_special else vocabulary.control_texts_in("\n".join(m["content"] for m in messages))
+        control = ControlText(found)
+        text = self.chat_template.render(control.mark(messages))
+        tokens: list[int] = []
+        for part, special in control.split(text):
+            tokens += vocabulary.tokenize(part, parse_special=special)
+        return self._with_bos(tokens, text)
+
+    def _with_bos(self, tokens: list[int], text: str) -> list[int]:
+        """Begin as the model was trained to, where its template did not."""
+        vocabulary = self.model.vocabulary
+        if vocabulary.adds_bos and not text.startswith(vocabulary.bos):
+            return vocabulary.tokenize(vocabulary.bos, parse_special=True) + tokens
+        return tokens
+
+    def stream(
+        self,
+        prompt: str | Sequence[Message],
+        config: GenerationConfig | None = None,
+        *,
+        system: str | None = None,
+        raw: bool = False,
+    ) -> ReplyStream:
+        """Generate a reply event by event. Several streams may be read in turns.
+
+        Args:
+            prompt: a text, or the turns of a conversation.
+            config: how to generate.
+            system: a system message to begin with.
+            raw: take the text as it is, without the chat template.
+
+        Raises:
+            PromptError: the prompt is empty, malformed, or longer than the context.
+            TemplateError: the chat template fails.
+            ConfigError: an unknown preset, or a pause that cannot be written with this vocabulary.
+        """
+        config = config or GenerationConfig()
+        preset = config.preset if isinstance(config.preset, Preset) else load_preset(config.preset)
+        seed = secrets.randbits(32) if config.seed is None else config.seed
+        tokens = self.tokenize_prompt(prompt, system=system, raw=raw, parse_special=config.parse_special)
+        if not tokens:
+            raise PromptError("the prompt is empty: it has no tokens")
+        if len(tokens) >= self.context.n_ctx:
+            raise PromptError(
+                f"the prompt is {len(tokens)} tokens and the context {self.context.n_ctx}: "
+                "shorten it or raise --ctx-size"
+            )
+        limit = self.context.n_ctx if config.n_predict < 0 else len(tokens) + config.n_predict
+        cells = min(limit, self.context.n_ctx)
+        task = Task(
+            preset=preset,
+            sampler=config.sampler,
+            seed=seed,
+            n_predict=config.n_predict,
+            stop=config.stop,
+            room=cells,
+        )
+        live = self._scheduler.add(generate(tokens, task, self.model.vocabulary), cells)
+        stream = ReplyStream(self, live, seed=seed, prompt_tokens=len(tokens))
+        self._streams[live] = stream
+        return stream
+
+    def generate(
+        self,
+        prompt: str | Sequence[Message],
+        config: GenerationConfig | None = None,
+        *,
+        system: str | None = None,
+        raw: bool = False,
+    ) -> Reply:
+        """Generate a whole reply. Arguments and errors as for `stream`."""
+        with self.stream(prompt, config, system=system, raw=raw) as stream:
+            return stream.reply()
+
+    def close(self) -> None:
+        """End every stream and free the model."""
+        self._scheduler.close()
+        self.context.close()
+        self.model.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.close()
+
+    # --- between the scheduler and its streams ----------------------------------------------------
+
+    def _pump(self) -> None:
+        """Run the scheduler to its next event, and hand that to the stream it belongs to."""
+        try:
+            self._run = self._run or self._scheduler.run()
+            live, said = next(self._run)
+        except StopIteration:
+            self._run = None
+            return
+        except BaseException:
+            self._run = None
+            self._scheduler.close()
+            raise
+        self._streams[live].put(said)
+
+    def _drop(self, live: Live) -> None:
+        self._scheduler.remove(live)
+        self._streams.pop(live, None)
+
+
+def _context_size(config: EngineConfig, model: Model) -> int:
+    if config.ctx_size is None:
+        return min(model.n_ctx_train, DEFAULT_CTX_SIZE)
+    if config.ctx_size == 0:
+        return model.n_ctx_train
+    if config.ctx_size > model.n_ctx_train:
+        logger.warning(
+            "a context of %d tokens is more than the %d this model was trained for: replies may degrade",
+            config.ctx_size,
+            model.n_ctx_train,
+        )
+    return config.ctx_size
+
+
+def _watched_layers(config: EngineConfig, model: Model) -> tuple[int, ...]:
+    if config.attention == "off":
+        return ()
+    if model.is_recurrent or model.is_hybrid:
+        kind = model.header.architecture
+        logger.warning("a %s model shows no attention; it counts as 0 in every formula", kind)
+        return ()
+    if config.attention == "all":
+        return tuple(range(model.n_layer))
+    if config.attention == "last":
+        return (model.n_layer - 1,)
+    for layer in config.attention:
+        if layer >= model.n_layer:
+            raise ConfigError(f"attention layer {layer} does not exist: this model has 0 to {model.n_layer - 1}")
+    return tuple(dict.fromkeys(config.attention))

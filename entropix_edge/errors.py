@@ -1,0 +1,55 @@
+"""The errors this library raises.
+
+EntropixError
+├── ConfigError            an option, a threshold or a coefficient is wrong
+├── ModelError
+│   ├── ModelNotFoundError no such file, alias, repository or quantisation
+│   ├── ModelFileError     the file is damaged, or is not what was asked for
+│   └── DownloadError      a model could not be fetched
+├── PromptError            the prompt is empty, or too long for the context
+├── TemplateError          the model's chat template failed
+├── ContextError           llama.cpp could not make the context or decode in it
+└── MetricsError           the model's output is not a distribution (NaN, no finite logit)
+
+Each message is one line: what was wrong, the value, and what would be right.
+"""
+
+
+class EntropixError(Exception):
+    """Root of every error that this library raises on purpose."""
+
+
+class ConfigError(EntropixError, ValueError):
+    """An option, a threshold or a coefficient is unknown or outside its range."""
+
+
+class ModelError(EntropixError):
+    """A model cannot be found, fetched or used."""
+
+
+class ModelNotFoundError(ModelError):
+    """No file, alias, repository or quantisation of that name."""
+
+
+class ModelFileError(ModelError):
+    """The file is damaged, is not GGUF, or cannot do what was asked of it."""
+
+
+class DownloadError(ModelError):
+    """A model could not be fetched: offline, gated, interrupted, or its checksum differs."""
+
+
+class PromptError(EntropixError, ValueError):
+    """The prompt is empty, or does not fit the context."""
+
+
+class TemplateError(EntropixError):
+    """The model's chat template is missing, malformed or forbidden."""
+
+
+class ContextError(EntropixError):
+    """llama.cpp could not create a context, or could not decode in it."""
+
+
+class MetricsError(EntropixError):
+    """The logits are not a distribution: a NaN, an infinity, or no finite value at all."""

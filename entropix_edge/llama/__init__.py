@@ -1,0 +1,20 @@
+"""The only importer of llama_cpp: model, context, vocabulary, attention tap, devices."""
+
+from .attention import prepare_tap
+from .context import Context
+from .devices import Device, devices, system_info
+from .header import Header, read_header
+from .model import Model
+from .vocabulary import Vocabulary
+
+__all__ = [
+    "Context",
+    "Device",
+    "Header",
+    "Model",
+    "Vocabulary",
+    "devices",
+    "prepare_tap",
+    "read_header",
+    "system_info",
+]

@@ -1,0 +1,213 @@
+"""An open context: the KV cache, the batch, the decode, and what it leaves behind."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import logging
+from typing import TYPE_CHECKING, Any, Self
+
+import llama_cpp.llama_cpp as llama
+import numpy as np
+
+from ..errors import ContextError
+from ..types import Row
+from . import devices
+from .attention import AttentionTap
+from .library import captured_errors
+from .model import cache_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from ..types import AttentionMetrics, Cell, Logits
+    from .model import Model
+
+logger = logging.getLogger("entropix_edge")
+
+_SCORE_BYTES = 64 * 2**20  # most bytes one layer's attention scores may take
+_LARGEST_BATCH = 512
+_SMALLEST_BATCH = 32
+_FLASH = {
+    "auto": llama.LLAMA_FLASH_ATTN_TYPE_AUTO,
+    "on": llama.LLAMA_FLASH_ATTN_TYPE_ENABLED,
+    "off": llama.LLAMA_FLASH_ATTN_TYPE_DISABLED,
+}
+_ABORTED = 2
+
+
+def default_batch(n_ctx: int, n_head: int, *, attention: bool) -> int:
+    """Tokens a decode: 512, or fewer where the attention scores of a batch would take too much room."""
+    if not attention:
+        return _LARGEST_BATCH
+    fitting = _SCORE_BYTES // (4 * n_ctx * max(n_head, 1))
+    return max(_SMALLEST_BATCH, min(_LARGEST_BATCH, fitting))
+
+
+class Context:
+    """A KV cache over a model, shared by a number of sequences. A context manager.
+
+    Args:
+        model: stays open as long as the context.
+        n_ctx: cells, shared by all sequences.
+        batch_size: most tokens a decode; None for the default.
+        sequences: how many sequences may live at once.
+        threads: for single tokens; None for the machine's cores.
+        threads_batch: for prompts; None for the same.
+        flash_attention: "auto", "on" or "off"; must not be "on" where layers are watched.
+        layers: layers whose attention is watched.
+        exact: keep the cache in F32 rather than F16.
+        cancelled: asked during each long decode; True stops it.
+
+    Raises:
+        ContextError: no memory for it, or attention cannot be read.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        n_ctx: int,
+        batch_size: int | None = None,
+        sequences: int = 1,
+        threads: int | None = None,
+        threads_batch: int | None = None,
+        flash_attention: str = "auto",
+        layers: Sequence[int] = (),
+        exact: bool = False,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.model = model
+        self.sequences = sequences
+        self.n_batch = min(batch_size or default_batch(n_ctx, model.n_head, attention=bool(layers)), n_ctx)
+        self.n_batch = max(self.n_batch, sequences)
+        self.tap = AttentionTap(layers, model.n_layer, model.n_head, n_ctx, sequences) if layers else None
+        self._tap = self.tap  # llama.cpp holds its address until the end
+        self._check_memory(n_ctx, attention=bool(layers))
+        self._stack = contextlib.ExitStack()
+        self._cancelled = cancelled
+        self._abort = llama.ggml_abort_callback(lambda _data: cancelled())
+        params = llama.llama_context_default_params()
+        params.n_ctx = n_ctx
+        params.n_batch = params.n_ubatch = self.n_batch
+        params.n_seq_max = params.n_outputs_max = sequences
+        params.n_threads = threads or devices.default_threads()
+        params.n_threads_batch = threads_batch or params.n_threads
+        params.flash_attn_type = _FLASH["off" if layers else flash_attention]
+        params.kv_unified = True
+        params.no_perf = True
+        if exact:
+            params.type_k = params.type_v = llama.GGML_TYPE_F32
+        if self.tap:
+            params.cb_eval = self.tap.callback
+            params.cb_eval_user_data = self.tap.user_data
+        with captured_errors() as errors:
+            self.handle: Any = llama.llama_init_from_model(model.handle, params)
+        if not self.handle:
+            reason = "; ".join(list(errors)[:2]) or "llama.cpp gives no reason"
+            raise ContextError(f"a context of {n_ctx} tokens could not be made: {reason}")
+        self._stack.callback(llama.llama_free, self.handle)
+        llama.llama_set_abort_callback(self.handle, self._abort, None)
+        self.n_ctx: int = llama.llama_n_ctx(self.handle)
+        self.threads: int = params.n_threads
+        self._memory = llama.llama_get_memory(self.handle)
+        self._batch = llama.llama_batch_init(self.n_batch, 0, 1)
+        self._stack.callback(llama.llama_batch_free, self._batch)
+        self._row_type = ctypes.c_float * model.n_vocab
+
+    def _check_memory(self, n_ctx: int, *, attention: bool) -> None:
+        """Refuse what cannot fit: the system might grant it, and end the process when it is used."""
+        model = self.model
+        needed = cache_bytes(model.header, n_ctx) + 4 * model.n_vocab * self.sequences
+        if attention:
+            needed += 4 * self.n_batch * n_ctx * model.n_head + 4 * (self.sequences + 1) * n_ctx * model.n_head
+        available = devices.available_memory()
+        if available is not None and needed > available:
+            raise ContextError(
+                f"a context of {n_ctx} tokens needs about {needed / 2**30:.1f} GiB "
+                f"and {available / 2**30:.1f} GiB are free: choose a smaller --ctx-size"
+            )
+
+    # --- decoding -------------------------------------------------------------------------------
+
+    def decode(self, cells: Sequence[Cell]) -> list[Row] | None:
+        """Decode up to `n_batch` tokens; the rows of the wanted ones, in order, valid until the next call.
+
+        Returns None where `cancelled` stopped it; the sequences are then as they were before.
+
+        Raises:
+            ContextError: the cache is full, or llama.cpp failed.
+        """
+        batch = self._batch
+        wanted = [index for index, cell in enumerate(cells) if cell.wanted]
+        if not 0 < len(cells) <= self.n_batch or len(wanted) > self.sequences:
+            raise ContextError(
+                f"{len(cells)} tokens with {len(wanted)} rows do not fit a batch of {self.n_batch} "
+                f"with {self.sequences}"
+            )
+        for index, cell in enumerate(cells):
+            batch.token[index] = cell.token
+            batch.pos[index] = cell.position
+            batch.n_seq_id[index] = 1
+            batch.seq_id[index][0] = cell.sequence
+            batch.logits[index] = cell.wanted
+        batch.n_tokens = len(cells)
+        if self.tap:
+            self.tap.expect(wanted)
+        with captured_errors() as errors:
+            code = llama.llama_decode(self.handle, batch)
+        if code == _ABORTED:
+            self._forget(cells)
+            return None
+        if code:
+            self._forget(cells)
+            reason = "the context is full" if code == 1 else "; ".join(list(errors)[:2]) or f"code {code}"
+            raise ContextError(f"llama.cpp could not decode {len(cells)} tokens: {reason}")
+        attention = self._attention(len(wanted))
+        return [Row(self._logits(index), seen) for index, seen in zip(wanted, attention, strict=True)]
+
+    def _attention(self, count: int) -> Sequence[AttentionMetrics | None]:
+        """What the tap saw; where the model's graph shows no attention, a warning once and then nothing."""
+        if self.tap and count:
+            try:
+                return self.tap.collect()
+            except ContextError as error:
+                logger.warning("%s; attention counts as 0 in every formula", error)
+                self.tap.expect(())
+                self.tap = None
+        return [None] * count
+
+    def _logits(self, index: int) -> Logits:
+        pointer = llama.llama_get_logits_ith(self.handle, index)
+        if not pointer:
+            raise ContextError(f"llama.cpp gave no logits for token {index} of the batch")
+        row: Any = self._row_type.from_address(ctypes.addressof(pointer.contents))
+        return np.frombuffer(row, np.float32)
+
+    def _forget(self, cells: Iterable[Cell]) -> None:
+        """Drop whatever an unfinished decode left in the cache."""
+        starts: dict[int, int] = {}
+        for cell in cells:
+            starts[cell.sequence] = min(cell.position, starts.get(cell.sequence, cell.position))
+        for sequence, position in starts.items():
+            self.truncate(sequence, position)
+
+    # --- sequences --------------------------------------------------------------------------------
+
+    def truncate(self, sequence: int, position: int = 0) -> bool:
+        """Drop a sequence's cells from a position on. False where the state cannot be rewound there."""
+        return bool(llama.llama_memory_seq_rm(self._memory, sequence, position, -1))
+
+    def used(self, sequence: int) -> int:
+        """How many positions a sequence holds."""
+        return int(llama.llama_memory_seq_pos_max(self._memory, sequence)) + 1
+
+    def close(self) -> None:
+        """Free the context and its batch."""
+        self._stack.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.close()

@@ -1,0 +1,132 @@
+"""llama.cpp's shared libraries: loaded once, their log captured, their functions typed."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import logging
+import sys
+from collections import deque
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import llama_cpp.llama_cpp as llama
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+logger = logging.getLogger("entropix_edge.llama")
+
+_ERROR, _CONTINUED = 4, 5
+_LEVELS = {1: logging.DEBUG, 2: logging.DEBUG, 3: logging.INFO, _ERROR: logging.INFO}
+
+
+class _Log:
+    """llama.cpp's log: every line to `logging`, the last error lines kept for messages."""
+
+    def __init__(self) -> None:
+        self.errors: deque[str] = deque(maxlen=8)
+        self._level = 0
+        self._line = ""
+        self.callback = llama.llama_log_callback(self._receive)
+
+    def _receive(self, level: int, text: bytes, _user_data: object) -> None:
+        """Called from C: an exception could go nowhere but the terminal."""
+        with contextlib.suppress(Exception):
+            self._level = self._level if level == _CONTINUED else level
+            self._line += text.decode("utf-8", "replace")
+            while "\n" in self._line:
+                line, self._line = self._line.split("\n", 1)
+                self._take(line.strip())
+
+    def _take(self, line: str) -> None:
+        if not line:
+            return
+        if self._level == _ERROR:
+            self.errors.append(line)
+        logger.log(_LEVELS.get(self._level, logging.DEBUG), line)
+
+
+_log = _Log()
+llama.llama_log_set(_log.callback, ctypes.c_void_p(0))
+
+
+@contextlib.contextmanager
+def captured_errors() -> Iterator[deque[str]]:
+    """Collect the error lines that llama.cpp logs meanwhile."""
+    _log.errors.clear()
+    yield _log.errors
+
+
+@cache
+def initialise() -> None:
+    """Start llama.cpp's backends, once a process."""
+    llama.llama_backend_init()
+
+
+@cache
+def ggml() -> Any:
+    """The library of ggml itself, beside llama.cpp's in the wheel."""
+    folder = Path(llama.__file__).parent / "lib"
+    ending = "dylib" if sys.platform == "darwin" else "so"
+    library = ctypes.CDLL(str(folder / f"libggml-base.{ending}"))
+    for name, (result, *arguments) in _SIGNATURES.items():
+        function = getattr(library, name)
+        function.restype, function.argtypes = result, arguments
+    return library
+
+
+@cache
+def ggml_devices() -> Any:
+    """The library that knows the registered devices."""
+    folder = Path(llama.__file__).parent / "lib"
+    ending = "dylib" if sys.platform == "darwin" else "so"
+    library = ctypes.CDLL(str(folder / f"libggml.{ending}"))
+    for name, (result, *arguments) in _DEVICE_SIGNATURES.items():
+        function = getattr(library, name)
+        function.restype, function.argtypes = result, arguments
+    return library
+
+
+def address_of(function: Any) -> int:
+    """The address of a function that was loaded with ctypes."""
+    return ctypes.cast(function, ctypes.c_void_p).value or 0
+
+
+class InitParams(ctypes.Structure):
+    """ggml_init_params."""
+
+    _fields_ = (
+        ("mem_size", ctypes.c_size_t),
+        ("mem_buffer", ctypes.c_void_p),
+        ("no_alloc", ctypes.c_bool),
+    )
+
+
+_pointer, _size, _int64 = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int64
+
+_SIGNATURES: dict[str, tuple[Any, ...]] = {
+    "ggml_init": (_pointer, InitParams),
+    "ggml_free": (None, _pointer),
+    "ggml_new_tensor_3d": (_pointer, _pointer, ctypes.c_int, _int64, _int64, _int64),
+    "ggml_view_tensor": (_pointer, _pointer, _pointer),
+    "ggml_soft_max_ext": (_pointer, _pointer, _pointer, _pointer, ctypes.c_float, ctypes.c_float),
+    "ggml_set_name": (_pointer, _pointer, ctypes.c_char_p),
+    "ggml_get_name": (_pointer, _pointer),
+    "ggml_get_data": (_pointer, _pointer),
+    "ggml_backend_tensor_get": (None, _pointer, _pointer, _size, _size),
+    "ggml_backend_buffer_is_host": (ctypes.c_bool, _pointer),
+    "ggml_backend_buffer_free": (None, _pointer),
+    "ggml_backend_alloc_ctx_tensors_from_buft": (_pointer, _pointer, _pointer),
+    "ggml_backend_dev_name": (ctypes.c_char_p, _pointer),
+    "ggml_backend_dev_description": (ctypes.c_char_p, _pointer),
+    "ggml_backend_dev_type": (ctypes.c_int, _pointer),
+    "ggml_backend_dev_memory": (None, _pointer, ctypes.POINTER(_size), ctypes.POINTER(_size)),
+    "ggml_backend_dev_buffer_type": (_pointer, _pointer),
+}
+
+_DEVICE_SIGNATURES: dict[str, tuple[Any, ...]] = {
+    "ggml_backend_dev_count": (_size,),
+    "ggml_backend_dev_get": (_pointer, _size),
+}

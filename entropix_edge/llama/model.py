@@ -1,0 +1,136 @@
+"""An open model: llama.cpp's handle, owned."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any, Self
+
+import llama_cpp.llama_cpp as llama
+
+from ..errors import ModelFileError
+from . import devices
+from .header import Header, read_header
+from .library import captured_errors, initialise
+from .vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+_BYTES_PER_CACHE_VALUE = 2
+
+
+class Model:
+    """A GGUF model in memory. A context manager; `close` may be called twice.
+
+    Args:
+        path: of the file.
+        gpu_layers: "auto", "all", or how many layers to offload.
+        n_ctx: tokens of context to leave room for on a device.
+        mmap: map the file instead of reading it.
+        vocabulary_only: load the tokenizer and nothing else.
+        cancelled: asked during the load; True stops it.
+
+    Raises:
+        ModelNotFoundError: no such file.
+        ModelFileError: the file is damaged or llama.cpp refuses it.
+        KeyboardInterrupt: `cancelled` said so.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        gpu_layers: int | str = "auto",
+        n_ctx: int = 4096,
+        mmap: bool = True,
+        vocabulary_only: bool = False,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> None:
+        initialise()
+        self.path = path
+        self.header: Header = read_header(path)
+        self._stack = contextlib.ExitStack()
+        params = llama.llama_model_default_params()
+        params.vocab_only = vocabulary_only
+        params.load_mode = llama.LLAMA_LOAD_MODE_MMAP if mmap else llama.LLAMA_LOAD_MODE_NONE
+        self.gpu_layers = 0 if vocabulary_only else self._offload(gpu_layers, n_ctx)
+        params.n_gpu_layers = self.gpu_layers
+        stop = llama.llama_progress_callback(lambda _progress, _data: not cancelled())
+        params.progress_callback = stop
+        with captured_errors() as errors:
+            self.handle: Any = llama.llama_model_load_from_file(str(path).encode(), params)
+        if not self.handle:
+            if cancelled():
+                raise KeyboardInterrupt
+            raise ModelFileError(f"{path}: llama.cpp cannot load it: {_quote(list(errors))}")
+        self._stack.callback(llama.llama_model_free, self.handle)
+        self.vocabulary = Vocabulary(llama.llama_model_get_vocab(self.handle))
+        # of a vocabulary alone, llama.cpp must not be asked these
+        known = not vocabulary_only
+        self.n_layer: int = llama.llama_model_n_layer(self.handle) if known else 0
+        self.n_head: int = llama.llama_model_n_head(self.handle) if known else 0
+        self.n_ctx_train: int = llama.llama_model_n_ctx_train(self.handle) if known else 0
+        self.n_vocab: int = self.vocabulary.size
+
+    def _offload(self, gpu_layers: int | str, n_ctx: int) -> int:
+        if gpu_layers == 0:
+            return 0
+        needed = self.header.file_size + cache_bytes(self.header, n_ctx)
+        return devices.offload(gpu_layers, self.header.n_layers or 0, needed)
+
+    @property
+    def is_recurrent(self) -> bool:
+        """Whether the model's state is not a list of cells (Mamba, RWKV and their like)."""
+        return bool(llama.llama_model_is_recurrent(self.handle))
+
+    @property
+    def is_hybrid(self) -> bool:
+        """Whether only some layers attend."""
+        return bool(llama.llama_model_is_hybrid(self.handle))
+
+    @property
+    def chat_template(self) -> str | None:
+        """The file's own chat template."""
+        found: bytes | None = llama.llama_model_chat_template(self.handle, None)
+        return found.decode("utf-8", "replace") if found else None
+
+    def require_generation(self) -> None:
+        """Refuse a model that cannot generate text.
+
+        Raises:
+            ModelFileError: it has only a vocabulary, or only an encoder.
+        """
+        if self.header.vocabulary_only:
+            raise ModelFileError(f"{self.path}: holds a vocabulary and no weights: it cannot generate text")
+        if self.header.embedding_only or not llama.llama_model_has_decoder(self.handle):
+            kind = self.header.architecture
+            raise ModelFileError(f"{self.path}: a {kind} model makes embeddings: it cannot generate text")
+        if llama.llama_model_has_encoder(self.handle):
+            raise ModelFileError(
+                f"{self.path}: a {self.header.architecture} model needs an encoder pass: use a decoder-only model"
+            )
+
+    def close(self) -> None:
+        """Free the model. Contexts made from it must be closed before."""
+        self._stack.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.close()
+
+
+def cache_bytes(header: Header, n_ctx: int) -> int:
+    """Bytes of an F16 KV cache of `n_ctx` cells; 0 where the header does not say."""
+    if not (header.n_layers and header.n_embd and header.n_heads):
+        return 0
+    head_size = header.n_embd // header.n_heads
+    key_and_value = 2 * head_size * (header.n_heads_kv or header.n_heads)
+    return n_ctx * header.n_layers * key_and_value * _BYTES_PER_CACHE_VALUE
+
+
+def _quote(lines: list[str]) -> str:
+    texts = [line.split(": ", 1)[-1] if line.startswith("llama_") else line for line in lines]
+    return "; ".join(texts[:2]) or "it gives no reason"

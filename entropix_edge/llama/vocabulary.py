@@ -1,0 +1,95 @@
+"""A model's vocabulary: text to token ids, token ids to bytes."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+import llama_cpp.llama_cpp as llama
+
+from ..errors import ModelFileError
+
+_NO_TOKEN = -1
+
+
+class Vocabulary:
+    """The tokenizer of an open model. Valid as long as the model is open."""
+
+    def __init__(self, handle: Any) -> None:
+        self._handle = handle
+        self.size: int = llama.llama_vocab_n_tokens(handle)
+        self._pieces: dict[int, bytes] = {}
+
+    def tokenize(self, text: str, *, add_special: bool = False, parse_special: bool = False) -> list[int]:
+        """Token ids of a text.
+
+        Args:
+            text: without lone surrogates.
+            add_special: begin (and end) as the model was trained to, with BOS where it wants one.
+            parse_special: read control-token text as control tokens.
+
+        Raises:
+            ModelFileError: the vocabulary cannot write this text.
+        """
+        data = text.encode("utf-8")
+        room = len(data) + 8
+        while True:
+            tokens = (llama.llama_token * room)()
+            count = llama.llama_tokenize(self._handle, data, len(data), tokens, room, add_special, parse_special)
+            if 0 <= count <= room:
+                return list(tokens[:count])
+            if not room < -count < 2**31 - 1:
+                raise ModelFileError(f"the model's vocabulary cannot tokenize a text of {len(data)} bytes")
+            room = -count
+
+    def piece(self, token: int) -> bytes:
+        """The bytes that a token adds to a text; none for a control token."""
+        known = self._pieces.get(token)
+        if known is None:
+            known = self._pieces[token] = self._piece(token, special=False)
+        return known
+
+    def label(self, token: int) -> str:
+        """A token as a person would name it; control tokens included."""
+        return self._piece(token, special=True).decode("utf-8", "replace")
+
+    def _piece(self, token: int, *, special: bool) -> bytes:
+        room = 64
+        while True:
+            buffer = ctypes.create_string_buffer(room)
+            count: int = llama.llama_token_to_piece(self._handle, token, buffer, room, 0, special)
+            if count >= 0:
+                return buffer.raw[:count]
+            room = -count
+
+    def is_end(self, token: int) -> bool:
+        """Whether a token ends the model's turn."""
+        return bool(llama.llama_vocab_is_eog(self._handle, token))
+
+    def is_control(self, token: int) -> bool:
+        """Whether a token steers the model rather than standing for text."""
+        special = llama.LLAMA_TOKEN_ATTR_CONTROL | llama.LLAMA_TOKEN_ATTR_UNKNOWN
+        return bool(llama.llama_vocab_get_attr(self._handle, token) & special)
+
+    def control_texts_in(self, text: str) -> list[str]:
+        """The parts of a text that would be read as control tokens where that is allowed."""
+        tokens = set(self.tokenize(text, parse_special=True))
+        return [self.label(token) for token in tokens if self.is_control(token)]
+
+    @property
+    def bos(self) -> str:
+        """The begin-of-sequence token's text, empty where there is none."""
+        return self._text_of(llama.llama_vocab_bos(self._handle))
+
+    @property
+    def eos(self) -> str:
+        """The end-of-sequence token's text, empty where there is none."""
+        return self._text_of(llama.llama_vocab_eos(self._handle))
+
+    @property
+    def adds_bos(self) -> bool:
+        """Whether texts begin with the begin-of-sequence token."""
+        return bool(llama.llama_vocab_get_add_bos(self._handle))
+
+    def _text_of(self, token: int) -> str:
+        return "" if token == _NO_TOKEN else self.label(token)

@@ -1,0 +1,309 @@
+"""Every numba kernel of the project: plain loops over float32, vectorised by the compiler.
+
+Bare: shapes, dtypes and finiteness are the business of the functions that call them. `fastmath=True`
+would let the compiler assume that no logit is infinite; the flags below keep NaN and −inf meaningful.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+FLAGS = {"contract", "reassoc", "nsz", "arcp", "afn"}
+
+_LOG2E = np.float32(1.4426950408889634)
+_INV_LN2 = 1.4426950408889634
+_BLOCK = 512  # terms summed in float32 before a double takes over: relative error near 1e-7
+_FLOOR = np.float32(-87.0)  # e^x of less leaves float32's normal range, and counts as nothing
+_TINY = np.float32(1.2e-38)
+_SLACK = 1.0 - 1e-6  # shares that should be equal may differ by rounding
+_FIRST_LOOK = 256  # tokens sorted before it is known how many the filters keep
+
+
+# --- elementary functions, in forms the compiler can vectorise ----------------------------------
+
+
+@njit(inline="always")
+def _exp(x):
+    """e^x for float32 −87 ≤ x ≤ 0 to 2e-7: 2^n by exponent bits, 2^f by a fitted polynomial."""
+    t = x * _LOG2E
+    n = np.floor(t + np.float32(0.5))
+    f = t - n
+    p = np.float32(1.339086336507e-03)
+    p = p * f + np.float32(9.676031918356e-03)
+    p = p * f + np.float32(5.550357114219e-02)
+    p = p * f + np.float32(2.402210748531e-01)
+    p = p * f + np.float32(6.931471880262e-01)
+    p = p * f + np.float32(1.0)
+    bits = (np.int32(n) + np.int32(127)) << np.int32(23)
+    return p * np.int32(bits).view(np.float32)
+
+
+@njit(inline="always")
+def _log2(x):
+    """log2 of a positive normal float32 to 1e-7: exponent bits, and 2·artanh(z)/ln 2 of the rest."""
+    bits = np.float32(x).view(np.int32)
+    shifted = bits - np.int32(0x3F3504F3)  # so that the mantissa lies in [√½, √2)
+    exponent = shifted >> np.int32(23)
+    mantissa = np.int32(bits - (exponent << np.int32(23))).view(np.float32)
+    z = (mantissa - np.float32(1.0)) / (mantissa + np.float32(1.0))
+    z2 = z * z
+    series = np.float32(1.0) + z2 * (np.float32(1 / 3) + z2 * (np.float32(1 / 5) + z2 * np.float32(1 / 7)))
+    return np.float32(exponent) + np.float32(2.8853900817779268) * z * series
+
+
+@njit(inline="always")
+def _rank(bits):
+    """A float32's bits as an int32 in the floats' order (−0 equals 0, NaN at the ends).
+
+    A maximum over integers is vectorised; one over floats is not while NaN keeps its meaning.
+    """
+    ordered = bits ^ ((bits >> np.int32(31)) & np.int32(0x7FFFFFFF))
+    return np.int32(0) if ordered == np.int32(-1) else ordered
+
+
+@njit(cache=True)
+def _highest(ranks, start, stop):
+    highest = np.int32(-0x80000000)
+    for i in range(start, stop):
+        rank = _rank(ranks[i])
+        highest = rank if rank > highest else highest
+    return highest
+
+
+# --- the next-token distribution ----------------------------------------------------------------
+
+
+@njit(cache=True, fastmath=FLAGS)
+def describe_row(logits):
+    """Index of the maximum, maximum, log-sum-exp (nats), entropy (bits) and varentropy (bits²).
+
+    Two passes: the maximum; then Σe, Σe·d and Σe·d² with d = x − max. Ties break towards the lower
+    index. A NaN, a +inf or a row of −inf makes the sums NaN, which the caller looks for.
+    """
+    size = logits.size
+    bits = logits.view(np.int32)
+    highest = np.int32(-0x80000000)
+    best = 0
+    for start in range(0, size, _BLOCK):
+        block_highest = _highest(bits, start, min(start + _BLOCK, size))
+        if block_highest > highest:
+            highest = block_highest
+            best = start
+    while best < size - 1 and _rank(bits[best]) != highest:
+        best += 1
+    maximum = logits[best]
+
+    total = 0.0
+    first = 0.0
+    second = 0.0
+    for start in range(0, size, _BLOCK):
+        stop = min(start + _BLOCK, size)
+        block_total = np.float32(0.0)
+        block_first = np.float32(0.0)
+        block_second = np.float32(0.0)
+        for i in range(start, stop):
+            d = logits[i] - maximum
+            d = _FLOOR if d < _FLOOR else d  # NaN compares false, and so stays
+            e = _exp(d)
+            block_total += e
+            block_first += e * d
+            block_second += e * d * d
+        total += block_total
+        first += block_first
+        second += block_second
+    mean = first / total
+    log_total = math.log(total)
+    entropy = (log_total - mean) * _INV_LN2
+    varentropy = (second / total - mean * mean) * _INV_LN2 * _INV_LN2
+    return best, float(maximum), maximum + log_total, max(entropy, 0.0), max(varentropy, 0.0)
+
+
+# --- the filters and the draw -------------------------------------------------------------------
+
+
+@njit(cache=True)
+def _precedes(rank_a, index_a, rank_b, index_b):
+    """Whether a comes before b: the larger logit first, the lower index among equals."""
+    return rank_a > rank_b or (rank_a == rank_b and index_a < index_b)
+
+
+@njit(cache=True)
+def _sift_down(ranks, indices, root, size):
+    """Restore a heap whose root comes last."""
+    while True:
+        child = 2 * root + 1
+        if child >= size:
+            return
+        other = child + 1
+        if other < size and _precedes(ranks[child], indices[child], ranks[other], indices[other]):
+            child = other
+        if _precedes(ranks[child], indices[child], ranks[root], indices[root]):
+            return
+        ranks[root], ranks[child] = ranks[child], ranks[root]
+        indices[root], indices[child] = indices[child], indices[root]
+        root = child
+
+
+@njit(cache=True)
+def leading(logits, count):
+    """Indices of the `count` largest logits, best first. Blocks that hold none are skipped whole."""
+    size = logits.size
+    bits = logits.view(np.int32)
+    ranks = np.empty(count, np.int32)
+    indices = np.empty(count, np.int64)
+    for i in range(count):
+        ranks[i] = _rank(bits[i])
+        indices[i] = i
+    for root in range(count // 2 - 1, -1, -1):
+        _sift_down(ranks, indices, root, count)
+    for start in range(count, size, _BLOCK):
+        stop = min(start + _BLOCK, size)
+        if _highest(bits, start, stop) > ranks[0]:
+            for i in range(start, stop):
+                rank = _rank(bits[i])
+                if rank > ranks[0]:
+                    ranks[0] = rank
+                    indices[0] = i
+                    _sift_down(ranks, indices, 0, count)
+    for last in range(count - 1, 0, -1):
+        ranks[0], ranks[last] = ranks[last], ranks[0]
+        indices[0], indices[last] = indices[last], indices[0]
+        _sift_down(ranks, indices, 0, last)
+    return indices
+
+
+@njit(cache=True, fastmath=FLAGS)
+def _partition(logits, maximum, inverse_temperature):
+    """Σ e^((x − max)/T) over the whole row."""
+    total = 0.0
+    for start in range(0, logits.size, _BLOCK):
+        block_total = np.float32(0.0)
+        for i in range(start, min(start + _BLOCK, logits.size)):
+            d = (logits[i] - maximum) * inverse_temperature
+            block_total += _exp(_FLOOR if d < _FLOOR else d)
+        total += block_total
+    return total
+
+
+@njit(cache=True)
+def survivors(logits, maximum, temperature, top_k, top_p, min_p, quantile):
+    """Tokens that the filters keep, best first, with their weights and the mass of all that survive.
+
+    Each filter keeps a leading part of the same ranking, so only as much of it is sorted as the
+    filters, or a draw at `quantile` ≤ 1 of the mass, can reach.
+
+    Returns:
+        indices (int64), weights e^((x − max)/T) (float64), and the mass that weights are shares of.
+    """
+    size = logits.size
+    limit = size if top_k == 0 else min(top_k, size)
+    count = limit if top_k > 0 else min(limit, _FIRST_LOOK)
+    whole = -1.0
+    while True:
+        indices = leading(logits, count)
+        weights = np.empty(count, np.float64)
+        for i in range(count):
+            weights[i] = math.exp((logits[indices[i]] - maximum) / temperature)
+        if count == limit:
+            total = weights.sum()
+        else:
+            if whole < 0.0:
+                whole = _partition(logits, np.float32(maximum), np.float32(1.0 / temperature))
+            total = whole
+        mass = 0.0
+        kept = 0
+        complete = count == limit
+        for i in range(count):
+            if i > 0 and (weights[i] <= 0.0 or weights[i] < min_p * _SLACK):
+                complete = True
+                break
+            mass += weights[i]
+            kept = i + 1
+            if top_p < 1.0 and mass >= top_p * total * _SLACK:
+                complete = True
+                break
+            if not complete and top_p >= 1.0 and min_p == 0.0 and mass > quantile * total:
+                return indices[:kept], weights[:kept], total
+        if complete:
+            return indices[:kept], weights[:kept], mass
+        count = min(limit, count * 8)
+
+
+@njit(cache=True)
+def draw_best(logits, maximum, temperature, top_k, top_p, min_p, uniforms):
+    """Inverse-CDF draws from the survivors, one a uniform in [0, 1); the most probable drawn token."""
+    lowest = uniforms[0]
+    for u in uniforms:
+        lowest = min(lowest, u)
+    # the CDF runs from the most probable token down, so the lowest uniform draws the best of them
+    indices, weights, mass = survivors(logits, maximum, temperature, top_k, top_p, min_p, lowest)
+    target = lowest * mass
+    cumulative = 0.0
+    for i in range(indices.size):
+        cumulative += weights[i]
+        if cumulative > target:
+            return indices[i]
+    return indices[indices.size - 1]
+
+
+# --- attention ----------------------------------------------------------------------------------
+
+
+@njit(cache=True, fastmath=FLAGS)
+def describe_attention(weights, token, scores, slot, scale, mean, out):
+    """Add one query's attention metrics in one layer to `out`.
+
+    Args:
+        weights: post-softmax, float32, shape (n_head, n_tokens, n_kv).
+        token: the query's place on the second axis.
+        scores: before scale and mask, float32, shape (n_slots, n_head, n_kv).
+        slot: the query's place on the first axis of `scores`.
+        scale: of the scores.
+        mean: scratch, float32, at least n_kv long.
+        out: float64, four numbers: entropy (bits), varentropy (bits²), agreement, interaction strength.
+    """
+    n_head = weights.shape[0]
+    n_kv = weights.shape[2]
+    for j in range(n_kv):
+        mean[j] = np.float32(0.0)
+    entropy_sum = 0.0
+    entropy_square_sum = 0.0
+    for h in range(n_head):
+        row = weights[h, token]
+        entropy = 0.0
+        for start in range(0, n_kv, _BLOCK):
+            block = np.float32(0.0)
+            for j in range(start, min(start + _BLOCK, n_kv)):
+                p = row[j]
+                mean[j] += p
+                block += p * _log2(p if p > _TINY else _TINY)
+            entropy -= block
+        entropy_sum += entropy
+        entropy_square_sum += entropy * entropy
+    attended = 0
+    for j in range(n_kv):
+        attended += 1 if mean[j] > np.float32(0.0) else 0
+    if attended == 0:
+        return
+    inverse_heads = np.float32(1.0 / n_head)
+    difference = 0.0
+    strength = 0.0
+    for h in range(n_head):
+        row = weights[h, token]
+        score_row = scores[slot, h]
+        block_difference = np.float32(0.0)
+        block_strength = np.float32(0.0)
+        for j in range(n_kv):
+            seen = mean[j] > np.float32(0.0)
+            block_difference += np.float32(abs(row[j] - mean[j] * inverse_heads))
+            block_strength += np.float32(abs(score_row[j])) if seen else np.float32(0.0)
+        difference += block_difference
+        strength += block_strength
+    mean_entropy = entropy_sum / n_head
+    out[0] += max(mean_entropy, 0.0)
+    out[1] += max(entropy_square_sum / n_head - mean_entropy * mean_entropy, 0.0)
+    out[2] += difference / (n_head * attended)
+    out[3] += strength * abs(scale) / (n_head * attended)

@@ -1,0 +1,66 @@
+"""temperature → top_k → top_p → min_p → renormalise → one inverse-CDF draw.
+
+Every filter keeps the most probable part of what it is given, ties break towards the lower token id,
+and at least one token always survives.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..metrics import kernels
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from ..metrics import Distribution
+    from ..types import Logits, SamplerSettings
+
+
+def draw(
+    logits: Logits,
+    distribution: Distribution,
+    settings: SamplerSettings,
+    uniforms: npt.NDArray[np.float64],
+) -> int:
+    """Draw a token id; of several draws the most probable one.
+
+    Args:
+        logits: float32, shape (n_vocab,).
+        distribution: of the same logits; tells their maximum.
+        settings: the filters.
+        uniforms: one number in [0, 1) a draw, from the caller's own stream.
+    """
+    if settings.temperature == 0:
+        return distribution.best
+    return int(
+        kernels.draw_best(
+            logits,
+            distribution.maximum,
+            settings.temperature,
+            settings.top_k,
+            settings.top_p,
+            settings.min_p,
+            uniforms,
+        )
+    )
+
+
+def candidates(
+    logits: Logits, distribution: Distribution, settings: SamplerSettings
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """The token ids that survive the filters, best first, and their renormalised probabilities."""
+    if settings.temperature == 0:
+        return np.array([distribution.best]), np.ones(1)
+    indices, weights, mass = kernels.survivors(
+        logits,
+        distribution.maximum,
+        settings.temperature,
+        settings.top_k,
+        settings.top_p,
+        settings.min_p,
+        1.0,
+    )
+    return indices, weights / mass

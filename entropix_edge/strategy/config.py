@@ -1,0 +1,131 @@
+"""Presets: TOML files to `Preset` values, and single options that override them."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from dataclasses import fields, replace
+from importlib import resources
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from ..config import Preset
+from ..errors import ConfigError
+
+_SHIPPED = resources.files(__package__) / "presets"
+
+
+def preset_names() -> list[str]:
+    """Names of the presets that ship with the package."""
+    return sorted(item.name.removesuffix(".toml") for item in _SHIPPED.iterdir() if item.name.endswith(".toml"))
+
+
+def load_preset(name: str) -> Preset:
+    """A shipped preset by name, or a user's own by the path of a TOML file.
+
+    Raises:
+        ConfigError: no such preset, or one that does not hold.
+    """
+    if name in preset_names():
+        return read_preset(_SHIPPED.joinpath(f"{name}.toml").read_text("utf-8"), name)
+    path = Path(name).expanduser()
+    if path.suffix != ".toml" and not path.exists():
+        known = ", ".join(preset_names())
+        raise ConfigError(f"preset {name!r} is not known: it must be one of {known}, or the path of a TOML file")
+    try:
+        return read_preset(path.read_text("utf-8"), path.stem)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise ConfigError(f"preset file {name} cannot be read: {reason}") from error
+    except ConfigError as error:
+        raise ConfigError(f"preset file {name}: {error}") from error
+
+
+def read_preset(text: str, name: str) -> Preset:
+    """A preset from TOML text. What the text leaves out is `article`'s.
+
+    Raises:
+        ConfigError: the text is not TOML, or names an unknown key, or a value outside its range.
+    """
+    try:
+        tables = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"not TOML: {error}") from error
+    rules = get_type_hints(Preset)
+    rules.pop("name")
+    for section, values in tables.items():
+        if section not in rules or not isinstance(values, dict):
+            raise ConfigError(f"section [{section}] is not known: it must be one of {', '.join(rules)}")
+        for key in values:
+            _check_key(f"{section}.{key}")
+    if name == "article":
+        return Preset(name=name, **{section: _build(rules[section], section, tables[section]) for section in rules})
+    base = load_preset("article")
+    changed = {section: _replace(base, section, values) for section, values in tables.items()}
+    return replace(base, name=name, **changed)
+
+
+def override(preset: Preset, options: dict[str, object]) -> Preset:
+    """The preset with single values replaced.
+
+    Args:
+        preset: what to start from.
+        options: `section.key` → a number, a text of one, or for `pause.texts` a text.
+
+    Raises:
+        ConfigError: an unknown key, or a value that is no number or outside its range.
+    """
+    for key, value in options.items():
+        _check_key(key)
+        section, name = key.split(".")
+        hint = get_type_hints(type(getattr(preset, section)))[name]
+        preset = replace(preset, **{section: _replace(preset, section, {name: _parse(key, value, hint)})})
+    return preset
+
+
+def options_help(preset: Preset) -> list[tuple[str, object]]:
+    """Every `section.key` that can be overridden, with the preset's value."""
+    return [(key, getattr(getattr(preset, key.split(".")[0]), key.split(".")[1])) for key in _keys()]
+
+
+def _keys() -> list[str]:
+    sections = get_type_hints(Preset)
+    sections.pop("name")
+    return [f"{section}.{item.name}" for section, rule in sections.items() for item in fields(rule)]
+
+
+def _check_key(key: str) -> None:
+    known = _keys()
+    if key in known:
+        return
+    close = difflib.get_close_matches(key, known, n=3, cutoff=0.4)
+    hint = f"did you mean {' or '.join(close)}?" if close else f"it must be one of {', '.join(known)}"
+    raise ConfigError(f"option {key!r} is not known: {hint}")
+
+
+def _replace(preset: Preset, section: str, values: dict[str, Any]) -> Any:
+    current = getattr(preset, section)
+    merged = {item.name: getattr(current, item.name) for item in fields(current)} | values
+    return _build(type(current), section, merged)
+
+
+def _build(rule: type, section: str, values: dict[str, Any]) -> Any:
+    if isinstance(values.get("texts"), list):
+        values = values | {"texts": tuple(values["texts"])}
+    try:
+        return rule(**values)
+    except ConfigError as error:
+        raise ConfigError(f"{section}.{error}") from error
+
+
+def _parse(key: str, value: object, hint: object) -> object:
+    if not isinstance(value, str):
+        return value
+    if hint == tuple[str, ...]:
+        return (value,)
+    kind = int if hint is int else float
+    try:
+        return kind(value)
+    except ValueError as error:
+        expected = "a whole number" if kind is int else "a number"
+        raise ConfigError(f"{key} is {value!r}: it must be {expected}") from error

@@ -1,0 +1,131 @@
+"""The table of DESIGN section 3 as two pure functions."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, TypeVar, assert_never
+
+from ..types import NO_ATTENTION, Argmax, Draw, Pause, SamplerSettings, Strategy
+
+if TYPE_CHECKING:
+    from ..config import Preset, SamplerName
+    from ..types import Action, AttentionMetrics, Metrics
+
+
+_Number = TypeVar("_Number", int, float)
+
+
+def classify(metrics: Metrics, preset: Preset) -> Strategy:
+    """The quadrant in which the metrics fall. Every comparison is strict; on a border it is ADAPTIVE."""
+    entropy, varentropy = metrics.entropy, metrics.varentropy
+    argmax, branch, pause, resample = preset.argmax, preset.branch, preset.pause, preset.resample
+    if entropy < argmax.entropy_below and varentropy < argmax.varentropy_below:
+        return Strategy.ARGMAX
+    if entropy < branch.entropy_below and varentropy > branch.varentropy_above:
+        return Strategy.BRANCH
+    if entropy > pause.entropy_above and varentropy < pause.varentropy_below:
+        return Strategy.PAUSE
+    if entropy > resample.entropy_above and varentropy > resample.varentropy_above:
+        return Strategy.RESAMPLE
+    return Strategy.ADAPTIVE
+
+
+def plan(
+    strategy: Strategy,
+    metrics: Metrics,
+    preset: Preset,
+    sampler: SamplerName = "entropix",
+    *,
+    after_pause: bool = False,
+) -> Action:
+    """What to do in a quadrant.
+
+    Args:
+        strategy: the quadrant, from `classify`.
+        metrics: of the step; unseen attention counts as 0 in every formula.
+        preset: the coefficients.
+        sampler: "greedy" and "temperature" do the same in every quadrant.
+        after_pause: whether the last token of the text ends a pause.
+    """
+    if sampler == "greedy":
+        return Argmax()
+    if sampler == "temperature":
+        return Draw(preset.sampler.settings())
+    attention = metrics.attention or NO_ATTENTION
+    match strategy:
+        case Strategy.ARGMAX:
+            return Argmax()
+        case Strategy.BRANCH:
+            return _branch(preset, attention)
+        case Strategy.PAUSE:
+            return _after_pause(preset, attention) if after_pause else Pause()
+        case Strategy.RESAMPLE:
+            return _resample(preset, attention)
+        case Strategy.ADAPTIVE:
+            return _adaptive(preset, metrics, attention)
+        case _:
+            assert_never(strategy)
+
+
+def _branch(preset: Preset, attention: AttentionMetrics) -> Draw:
+    base, rule = preset.sampler, preset.branch
+    scale = rule.temperature_scale + rule.temperature_interaction * attention.interaction_strength
+    wider = base.top_k * (1 + rule.top_k_agreement * (1 - attention.agreement))
+    return Draw(
+        SamplerSettings(
+            temperature=min(rule.temperature_max, base.temperature * scale),
+            top_k=max(rule.top_k_min, math.floor(wider)) if base.top_k else 0,
+            top_p=base.top_p,
+            min_p=base.min_p,
+        )
+    )
+
+
+def _after_pause(preset: Preset, attention: AttentionMetrics) -> Draw:
+    base, rule = preset.sampler, preset.pause
+    scale = rule.temperature_scale + rule.temperature_attention_entropy * attention.entropy
+    temperature = min(rule.temperature_max, base.temperature * scale)
+    return Draw(SamplerSettings(temperature, base.top_k, base.top_p, base.min_p))
+
+
+def _resample(preset: Preset, attention: AttentionMetrics) -> Draw:
+    base, rule = preset.sampler, preset.resample
+    scale = rule.temperature_scale + rule.temperature_attention_varentropy * attention.varentropy
+    return Draw(
+        SamplerSettings(
+            temperature=max(rule.temperature_min, base.temperature * scale),
+            top_k=base.top_k,
+            top_p=max(rule.top_p_min, base.top_p - rule.top_p_attention_entropy * attention.entropy),
+            min_p=base.min_p,
+        )
+    )
+
+
+def _adaptive(preset: Preset, metrics: Metrics, attention: AttentionMetrics) -> Draw:
+    """Several draws, of which the most probable is kept.
+
+    The published score of a draw is its log-probability plus a term that is the same for all draws, so
+    the draw with the highest log-probability wins whatever that term is; it is not computed.
+    """
+    base, rule = preset.sampler, preset.adaptive
+    uncertainty = metrics.entropy + metrics.varentropy
+    hotter = (
+        1
+        + rule.temperature_uncertainty * uncertainty
+        + rule.temperature_attention * (attention.entropy + attention.varentropy)
+        - rule.temperature_agreement * attention.agreement
+    )
+    wider = 1 + rule.top_k_interaction * attention.interaction_strength - rule.top_k_agreement * attention.agreement
+    top_p = base.top_p * (1 + rule.top_p_attention_varentropy * attention.varentropy)
+    min_p = base.min_p * (1 - rule.min_p_uncertainty * uncertainty)
+    settings = SamplerSettings(
+        temperature=base.temperature * max(hotter, 0.0),
+        top_k=_clip(round(base.top_k * wider), rule.top_k_min, rule.top_k_max) if base.top_k else 0,
+        top_p=_clip(top_p, rule.top_p_min, rule.top_p_max),
+        min_p=_clip(min_p, rule.min_p_min, rule.min_p_max),
+    )
+    return Draw(settings, rule.draws)
+
+
+def _clip(value: _Number, low: _Number, high: _Number) -> _Number:
+    return max(low, min(value, high))

@@ -1,0 +1,200 @@
+"""The values that flow: metrics, strategies, actions, feeds and events. All are frozen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Logits = npt.NDArray[np.float32]
+
+
+# --- what is measured ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionMetrics:
+    """What the heads of the watched layers do at the newest position, averaged over those layers.
+
+    Attributes:
+        entropy: mean over heads of the entropy of a head's weights, in bits.
+        varentropy: variance over heads of those entropies, in bits².
+        agreement: mean over heads and attended positions of |p − mean over heads of p|; 0 when all agree.
+        interaction_strength: mean over heads and attended positions of |scaled score before the mask|.
+    """
+
+    entropy: float
+    varentropy: float
+    agreement: float
+    interaction_strength: float
+
+
+NO_ATTENTION = AttentionMetrics(0.0, 0.0, 0.0, 0.0)
+"""What the table's formulas use where attention cannot be seen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Metrics:
+    """How sure the model is of the next token.
+
+    Attributes:
+        entropy: of the next-token distribution at temperature 1, in bits.
+        varentropy: variance of the surprisal under the same distribution, in bits².
+        attention: the attention's metrics, None where it is not watched.
+    """
+
+    entropy: float
+    varentropy: float
+    attention: AttentionMetrics | None = None
+
+
+class Row(NamedTuple):
+    """What one decoded position gives back: valid until the next decode.
+
+    Attributes:
+        logits: float32, shape (n_vocab,); a view of llama.cpp's own buffer.
+        attention: the position's attention metrics, None where not watched.
+    """
+
+    logits: Logits
+    attention: AttentionMetrics | None
+
+
+class Cell(NamedTuple):
+    """One token to decode: its place in a sequence, and whether its row is wanted."""
+
+    token: int
+    position: int
+    sequence: int
+    wanted: bool
+
+
+# --- what is decided ----------------------------------------------------------------------------
+
+
+class Strategy(StrEnum):
+    """A quadrant of the table, named after what is done there."""
+
+    ARGMAX = "argmax"
+    BRANCH = "branch"
+    PAUSE = "pause"
+    RESAMPLE = "resample"
+    ADAPTIVE = "adaptive"
+
+    @property
+    def quadrant(self) -> str:
+        """Low or high entropy, low or high varentropy: `LELV`, and `—` for the rest."""
+        return _QUADRANTS[self]
+
+
+_QUADRANTS = {
+    Strategy.ARGMAX: "LELV",
+    Strategy.BRANCH: "LEHV",
+    Strategy.PAUSE: "HELV",
+    Strategy.RESAMPLE: "HEHV",
+    Strategy.ADAPTIVE: "—",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SamplerSettings:
+    """The filters of one draw, applied in this order.
+
+    Attributes:
+        temperature: divides the logits; 0 means the most probable token.
+        top_k: how many of the most probable tokens may be drawn; 0 means all.
+        top_p: the least probability mass kept, in (0, 1].
+        min_p: the least share of the best token's probability, in [0, 1].
+    """
+
+    temperature: float
+    top_k: int
+    top_p: float
+    min_p: float
+
+
+@dataclass(frozen=True, slots=True)
+class Argmax:
+    """Take the most probable token."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """Draw from the filtered distribution; of several draws keep the most probable token."""
+
+    settings: SamplerSettings
+    draws: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Insert the pause tokens."""
+
+
+Action = Argmax | Draw | Pause
+
+
+# --- what a generation asks of the scheduler ----------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """Decode these tokens after what the sequence holds; answered with the last one's `Row`."""
+
+    tokens: tuple[int, ...]
+
+
+Request = Feed
+
+
+# --- what a generation tells the world ----------------------------------------------------------
+
+
+class Origin(StrEnum):
+    """How a token came into the text."""
+
+    SAMPLED = "sampled"
+    FORCED = "forced"
+    BRANCH = "branch"
+
+
+class FinishReason(StrEnum):
+    """Why a generation ended."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    CONTEXT = "context"
+    REPETITION = "repetition"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class TokenEvent:
+    """One token of the reply, or (with `token_id` None) the end of a reply that no token can carry.
+
+    Attributes:
+        index: the token's place in the reply, from 0.
+        token_id: its id in the model's vocabulary.
+        text: what it adds to the output; may be empty (half a character, a stop string's beginning).
+        logprob: natural logarithm of its probability, from the raw logits at temperature 1.
+        metrics: of the distribution that it was taken from.
+        strategy: the quadrant of the table in which that distribution fell; on a pause's tokens PAUSE.
+        origin: sampled, forced or branch.
+        finish_reason: on the last event of a generation, else None.
+    """
+
+    index: int
+    token_id: int | None
+    text: str
+    logprob: float | None = None
+    metrics: Metrics | None = None
+    strategy: Strategy | None = None
+    origin: Origin | None = None
+    finish_reason: FinishReason | None = None
+
+
+Event = TokenEvent

@@ -1,0 +1,45 @@
+"""Fixtures that many tests share. Nothing here touches the user's own folders."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import tiny_gguf
+
+os.environ.setdefault("GGML_NO_BACKTRACE", "1")
+
+CHECKOUT = Path(__file__).parents[1]
+DEFAULT_MODEL_FILE = CHECKOUT / "models" / "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+@pytest.fixture(scope="session")
+def tiny_shape() -> tiny_gguf.Shape:
+    return tiny_gguf.Shape()
+
+
+@pytest.fixture(scope="session")
+def tiny_weights(tiny_shape: tiny_gguf.Shape) -> tiny_gguf.Weights:
+    return tiny_gguf.random_weights(tiny_shape)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(
+    tmp_path_factory: pytest.TempPathFactory, tiny_shape: tiny_gguf.Shape, tiny_weights: tiny_gguf.Weights
+) -> Path:
+    return tiny_gguf.write_llama(tmp_path_factory.mktemp("tiny") / "tiny.gguf", tiny_shape, tiny_weights)
+
+
+@pytest.fixture(scope="session")
+def default_model() -> Path:
+    """The real model. `scripts/test` fetches it; its tests fail, rather than pass unseen, without it."""
+    assert DEFAULT_MODEL_FILE.exists(), "the default model is missing: run scripts/test, or `entropix-edge pull`"
+    return DEFAULT_MODEL_FILE
+
+
+@pytest.fixture(autouse=True)
+def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep tests out of the user's data folder and away from the network."""
+    monkeypatch.setenv("ENTROPIX_EDGE_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("ENTROPIX_EDGE_MODEL", raising=False)

@@ -1,0 +1,347 @@
+"""The coroutine and the scheduler, on a scripted model: rows that a test writes."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from entropix_edge.decoding import Scheduler, Task, generate
+from entropix_edge.errors import ContextError, EntropixError, MetricsError
+from entropix_edge.strategy import load_preset
+from entropix_edge.types import Cell, FinishReason, Origin, Row, Strategy, TokenEvent
+
+if TYPE_CHECKING:
+    from entropix_edge.types import Logits
+
+END = 0
+PAUSE = 1
+N_VOCAB = 64
+PRESET = load_preset("article")
+
+
+class ByteVocabulary:
+    """Token n is the letter chr(n + 40); 0 ends, 1 is the pause."""
+
+    def tokenize(self, text: str) -> list[int]:
+        return [PAUSE] if text == " ..." else [ord(letter) - 40 for letter in text]
+
+    def is_control(self, token: int) -> bool:
+        return token == END
+
+    def is_end(self, token: int) -> bool:
+        return token == END
+
+    def piece(self, token: int) -> bytes:
+        return {END: b"", PAUSE: b" ..."}.get(token, bytes([token + 40]))
+
+
+def sure_of(token: int) -> Logits:
+    """LELV: all the mass on one token."""
+    row = np.full(N_VOCAB, -1000.0, np.float32)
+    row[token] = 0
+    return row
+
+
+def even(count: int) -> Logits:
+    """Mass spread evenly over tokens 2 …: entropy log2(count), varentropy 0."""
+    row = np.full(N_VOCAB, -np.inf, np.float32)
+    row[2 : 2 + count] = 0
+    return row
+
+
+class ScriptedContext:
+    """Answers by a function of the tokens that a sequence holds. Keeps cells as llama.cpp would."""
+
+    def __init__(
+        self,
+        script: Callable[[list[int]], Logits],
+        *,
+        n_ctx: int = 128,
+        n_batch: int = 8,
+        sequences: int = 4,
+        stop_at: int | None = None,
+    ) -> None:
+        self.script = script
+        self.n_ctx, self.n_batch, self.sequences = n_ctx, n_batch, sequences
+        self.cells: dict[int, list[int]] = {}
+        self.batches: list[list[Cell]] = []
+        self.stop_at = stop_at
+
+    def decode(self, cells: Sequence[Cell]) -> list[Row] | None:
+        assert 0 < len(cells) <= self.n_batch
+        if self.stop_at is not None and len(self.batches) == self.stop_at:
+            return None
+        self.batches.append(list(cells))
+        rows = []
+        for cell in cells:
+            held = self.cells.setdefault(cell.sequence, [])
+            assert cell.position == len(held), "a position is taken twice, or left out"
+            assert 0 <= cell.sequence < self.sequences
+            held.append(cell.token)
+            assert sum(map(len, self.cells.values())) <= self.n_ctx
+            if cell.wanted:
+                rows.append(Row(self.script(held), None))
+        return rows
+
+    def truncate(self, sequence: int, position: int = 0) -> bool:
+        del self.cells.get(sequence, [])[position:]
+        return True
+
+
+def spell(text: str) -> Callable[[list[int]], Logits]:
+    """A model that is sure of one text after a prompt of three tokens, then ends."""
+    tokens = [ord(letter) - 40 for letter in text] + [END]
+    return lambda held: sure_of(tokens[min(len(held) - 3, len(tokens) - 1)])
+
+
+def task(**changes: object) -> Task:
+    values: dict[str, object] = {
+        "preset": PRESET,
+        "sampler": "entropix",
+        "seed": 1,
+        "n_predict": -1,
+        "stop": (),
+        "room": 32,
+    }
+    return Task(**(values | changes))  # type: ignore[arg-type]
+
+
+def run(context: ScriptedContext, *tasks: Task, prompt: Sequence[int] = (5, 6, 7)) -> list[list[TokenEvent]]:
+    """Run generations to their end; each one's events."""
+    scheduler = Scheduler(context)
+    lives = [scheduler.add(generate(prompt, item, ByteVocabulary()), item.room) for item in tasks]
+    events: dict[int, list[TokenEvent]] = {id(live): [] for live in lives}
+    for live, event in scheduler.run():
+        if isinstance(event, EntropixError):
+            raise event
+        events[id(live)].append(event)
+    assert all(live.ended for live in lives)
+    assert not any(context.cells.values()), "cells are left behind"
+    return [events[id(live)] for live in lives]
+
+
+def text_of(events: Iterable[TokenEvent]) -> str:
+    return "".join(event.text for event in events)
+
+
+# --- one generation -------------------------------------------------------------------------------
+
+
+def test_a_sure_model_is_followed_to_its_end() -> None:
+    (events,) = run(ScriptedContext(spell("HELLO")), task())
+    assert text_of(events) == "HELLO"
+    assert [event.index for event in events] == [0, 1, 2, 3, 4, 5]
+    assert [event.finish_reason for event in events] == [None] * 5 + [FinishReason.STOP]
+    assert {event.strategy for event in events} == {Strategy.ARGMAX}
+    assert {event.origin for event in events} == {Origin.SAMPLED}
+    assert events[-1].token_id == END
+    assert events[-1].text == ""
+    assert events[0].logprob == pytest.approx(0)
+
+
+def test_metrics_are_of_the_row_a_token_was_taken_from() -> None:
+    (events,) = run(ScriptedContext(lambda held: even(16) if len(held) == 3 else sure_of(END)), task(sampler="greedy"))
+    assert events[0].metrics is not None
+    assert events[0].metrics.entropy == pytest.approx(4)
+    assert events[0].logprob == pytest.approx(-np.log(16))
+    assert events[1].metrics is not None
+    assert events[1].metrics.entropy == pytest.approx(0)
+
+
+@pytest.mark.parametrize("n_predict", [1, 2, 5])
+def test_the_length_limit_ends_a_reply(n_predict: int) -> None:
+    (events,) = run(ScriptedContext(spell("HELLO WORLD")), task(n_predict=n_predict))
+    assert text_of(events) == "HELLO WORLD"[:n_predict]
+    assert events[-1].finish_reason is FinishReason.LENGTH
+    assert len(events) == n_predict
+
+
+def test_the_end_of_the_context_ends_a_reply() -> None:
+    (events,) = run(ScriptedContext(spell("A" * 200), n_ctx=10), task(room=10))
+    assert events[-1].finish_reason is FinishReason.CONTEXT
+    assert len(events) == 10 - 3 + 1  # seven tokens fit beside the prompt, and the last need not
+
+
+def test_a_stop_text_ends_a_reply_and_is_not_shown() -> None:
+    (events,) = run(ScriptedContext(spell("ONE;TWO")), task(stop=(";",)))
+    assert text_of(events) == "ONE"
+    assert events[-1].finish_reason is FinishReason.STOP
+
+
+def test_text_held_back_for_a_stop_comes_out_at_the_end() -> None:
+    (events,) = run(ScriptedContext(spell("ONE;;")), task(stop=(";;;",)))
+    assert text_of(events) == "ONE;;"
+
+
+def test_a_lost_model_is_given_a_pause_then_drawn_from() -> None:
+    """HELV: entropy 5 bits, varentropy 0."""
+    (events,) = run(ScriptedContext(lambda held: even(32) if len(held) < 6 else sure_of(END)), task())
+    assert [event.origin for event in events] == [Origin.FORCED, Origin.SAMPLED, Origin.FORCED, Origin.SAMPLED]
+    assert [event.strategy for event in events] == [Strategy.PAUSE] * 3 + [Strategy.ARGMAX]
+    assert events[0].token_id == PAUSE
+    assert events[0].text == " ..."
+
+
+def test_a_forced_run_is_decoded_token_by_token() -> None:
+    preset = load_preset("article")
+    object.__setattr__(preset.pause, "texts", ("HM",))
+    context = ScriptedContext(lambda held: even(32) if len(held) == 3 else sure_of(END))
+    (events,) = run(context, task(preset=preset))
+    assert text_of(events) == "HM"
+    assert [event.origin for event in events] == [Origin.FORCED, Origin.FORCED, Origin.SAMPLED]
+    assert [event.strategy for event in events[:2]] == [Strategy.PAUSE, Strategy.PAUSE]
+    assert all(event.metrics is not None for event in events)
+
+
+@pytest.mark.parametrize("sampler", ["greedy", "temperature"])
+def test_the_baselines_only_report_the_table(sampler: str) -> None:
+    (events,) = run(ScriptedContext(lambda held: even(32) if len(held) < 6 else sure_of(END)), task(sampler=sampler))
+    assert {event.origin for event in events} == {Origin.SAMPLED}
+    assert events[0].strategy is Strategy.PAUSE
+    if sampler == "greedy":
+        assert [event.token_id for event in events] == [2, 2, 2, END]
+
+
+def test_a_seed_repeats_and_another_differs() -> None:
+    def reply(seed: int) -> list[int | None]:
+        context = ScriptedContext(lambda held: even(30) if len(held) < 20 else sure_of(END))
+        return [event.token_id for event in run(context, task(seed=seed, sampler="temperature"))[0]]
+
+    assert reply(1) == reply(1)
+    assert reply(1) != reply(2)
+
+
+def test_nan_is_refused_with_its_position() -> None:
+    def script(held: list[int]) -> Logits:
+        row = sure_of(9)
+        if len(held) == 5:
+            row[7] = np.nan
+        return row
+
+    with pytest.raises(MetricsError, match="token position 4 hold 1 NaN"):
+        run(ScriptedContext(script), task())
+
+
+# --- many generations -----------------------------------------------------------------------------
+
+
+def test_several_generations_share_batches_and_get_their_own_rows() -> None:
+    context = ScriptedContext(spell("HELLO"))
+    results = run(context, task(), task(n_predict=2), task(stop=("LL",)))
+    assert [text_of(events) for events in results] == ["HELLO", "HE", "HE"]
+    assert max(len({cell.sequence for cell in batch}) for batch in context.batches) == 3
+
+
+def test_what_runs_beside_it_does_not_change_a_generation() -> None:
+    def script(held: list[int]) -> Logits:
+        return even(20) if len(held) < 12 else sure_of(END)
+
+    (alone,) = run(ScriptedContext(script), task(seed=3, sampler="temperature"))
+    together = run(ScriptedContext(script), *(task(seed=seed, sampler="temperature", room=16) for seed in (3, 4, 5)))
+    assert [event.token_id for event in together[0]] == [event.token_id for event in alone]
+
+
+def test_a_long_prompt_goes_in_pieces_and_its_last_token_alone() -> None:
+    context = ScriptedContext(lambda _held: sure_of(END), n_batch=8)
+    run(context, task(), prompt=range(2, 22))
+    assert [len(batch) for batch in context.batches] == [8, 8, 3, 1]
+    assert [cell.wanted for batch in context.batches for cell in batch] == [False] * 19 + [True]
+
+
+def test_generations_that_do_not_fit_wait_their_turn() -> None:
+    context = ScriptedContext(spell("HELLO"), n_ctx=20, sequences=4)
+    results = run(context, *[task(room=10)] * 5)
+    assert [text_of(events) for events in results] == ["HELLO"] * 5
+    assert max(len({cell.sequence for cell in batch}) for batch in context.batches) == 2
+
+
+def test_what_can_never_fit_is_refused() -> None:
+    scheduler = Scheduler(ScriptedContext(spell("A"), n_ctx=20))
+    with pytest.raises(ContextError, match="21 tokens does not fit a context of 20"):
+        scheduler.add(generate((1, 2, 3), task(), ByteVocabulary()), 21)
+
+
+def test_more_generations_than_sequences_take_turns() -> None:
+    results = run(ScriptedContext(spell("HELLO"), sequences=1), *[task(room=10)] * 3)
+    assert [text_of(events) for events in results] == ["HELLO"] * 3
+
+
+def test_cancelling_one_leaves_the_others() -> None:
+    context = ScriptedContext(spell("HELLO"))
+    scheduler = Scheduler(context)
+    first, second = (scheduler.add(generate((1, 2, 3), task(), ByteVocabulary()), 16) for _ in range(2))
+    events: dict[int, list[TokenEvent]] = {id(first): [], id(second): []}
+    for live, event in scheduler.run():
+        assert isinstance(event, TokenEvent)
+        events[id(live)].append(event)
+        if live is first and event.index == 1:
+            first.cancel()
+    assert text_of(events[id(first)]) == "HE"
+    assert events[id(first)][-1].finish_reason is FinishReason.CANCELLED
+    assert events[id(first)][-1].token_id is None
+    assert text_of(events[id(second)]) == "HELLO"
+    assert not any(context.cells.values())
+
+
+def test_cancelling_gives_out_the_text_that_was_held_back() -> None:
+    scheduler = Scheduler(ScriptedContext(spell("AB;CD")))
+    live = scheduler.add(generate((1, 2, 3), task(stop=(";!",)), ByteVocabulary()), 16)
+    seen = []
+    for _live, event in scheduler.run():
+        assert isinstance(event, TokenEvent)
+        seen.append(event)
+        if event.index == 2:
+            live.cancel()
+    assert text_of(seen) == "AB;"
+
+
+def test_one_that_waits_can_be_cancelled() -> None:
+    scheduler = Scheduler(ScriptedContext(spell("HELLO"), sequences=1))
+    scheduler.add(generate((1, 2, 3), task(), ByteVocabulary()), 16)
+    waiting = scheduler.add(generate((1, 2, 3), task(), ByteVocabulary()), 16)
+    waiting.cancel()
+    last = [event for live, event in scheduler.run() if live is waiting]
+    assert len(last) == 1
+    assert isinstance(last[0], TokenEvent)
+    assert last[0].finish_reason is FinishReason.CANCELLED
+
+
+def test_a_stopped_decode_cancels_all() -> None:
+    context = ScriptedContext(spell("HELLO"), stop_at=4)
+    results = run(context, task(), task())
+    for events in results:
+        assert events[-1].finish_reason is FinishReason.CANCELLED
+        assert "HELLO".startswith(text_of(events))
+
+
+def test_an_error_in_one_leaves_the_others() -> None:
+    def script(held: list[int]) -> Logits:
+        return np.full(N_VOCAB, np.nan, np.float32) if held[0] == 9 else spell("HELLO")(held)
+
+    scheduler = Scheduler(ScriptedContext(script))
+    good = scheduler.add(generate((1, 2, 3), task(), ByteVocabulary()), 16)
+    bad = scheduler.add(generate((9, 2, 3), task(), ByteVocabulary()), 16)
+    said: dict[int, list[object]] = {id(good): [], id(bad): []}
+    for live, event in scheduler.run():
+        said[id(live)].append(event)
+    assert isinstance(said[id(bad)][-1], MetricsError)
+    assert text_of(event for event in said[id(good)] if isinstance(event, TokenEvent)) == "HELLO"
+
+
+def test_removing_frees_sequences_and_cells() -> None:
+    context = ScriptedContext(spell("HELLO"), sequences=1)
+    scheduler = Scheduler(context)
+    for _ in range(50):
+        live = scheduler.add(generate((1, 2, 3), task(), ByteVocabulary()), 64)
+        running = scheduler.run()
+        next(running)
+        scheduler.remove(live)
+        scheduler.remove(live)
+        assert deque(running, maxlen=0) is not None
+    assert not any(context.cells.values())
+    scheduler.add(generate((1, 2, 3), task(), ByteVocabulary()), 64)
+    assert sum(1 for _ in scheduler.run()) == 6

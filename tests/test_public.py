@@ -1,0 +1,51 @@
+"""The names that strangers import."""
+
+import subprocess
+import sys
+
+import entropix_edge
+
+
+def test_the_public_names_are_these() -> None:
+    assert sorted(entropix_edge.__all__) == [
+        "AttentionMetrics",
+        "ConfigError",
+        "ContextError",
+        "DownloadError",
+        "Engine",
+        "EngineConfig",
+        "EntropixError",
+        "FinishReason",
+        "GenerationConfig",
+        "Metrics",
+        "MetricsError",
+        "ModelError",
+        "ModelFileError",
+        "ModelNotFoundError",
+        "Origin",
+        "Preset",
+        "PromptError",
+        "Reply",
+        "ReplyStream",
+        "Strategy",
+        "TemplateError",
+        "TokenEvent",
+        "load_preset",
+    ]
+
+
+def test_every_public_name_is_there() -> None:
+    for name in entropix_edge.__all__:
+        assert getattr(entropix_edge, name).__name__ == name
+
+
+def test_every_error_is_an_entropix_error() -> None:
+    for name in entropix_edge.__all__:
+        if name.endswith("Error"):
+            assert issubclass(getattr(entropix_edge, name), entropix_edge.EntropixError)
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    code = "import sys, entropix_edge; print([m for m in ('numba', 'llama_cpp', 'numpy') if m in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout == "[]\n"
