@@ -21,6 +21,8 @@ DEFAULT_CTX_SIZE = 4096
 
 # --- ranges -------------------------------------------------------------------------------------
 
+_INF = math.inf
+
 
 def _within(low: float, high: float, default: Any = None) -> Any:
     """A dataclass field whose value must be a number from `low` to `high`, both included."""
@@ -35,10 +37,10 @@ def check_number(name: str, value: object, kind: type, low: float, high: float) 
     Raises:
         ConfigError: naming the option, the value and the range.
     """
-    expected = "a whole number" if kind is int else "a number"
+    expected = "a whole number" if kind is int else "a finite number" if math.isinf(high) else "a number"
     bounds = f"≥ {low:g}" if math.isinf(high) else f"from {low:g} to {high:g}"
     allowed = int if kind is int else (int, float)
-    if isinstance(value, bool) or not isinstance(value, allowed) or not low <= value <= high:
+    if isinstance(value, bool) or not isinstance(value, allowed) or not low <= value <= high or value == _INF:
         raise ConfigError(f"{name} is {value!r}: it must be {expected} {bounds}")
 
 
@@ -53,9 +55,6 @@ class _Checked:
                 kind = int if item.type == "int" else float
                 low, high = item.metadata["low"], item.metadata["high"]
                 check_number(item.name, getattr(self, item.name), kind, low, high)
-
-
-_INF = math.inf
 
 
 # --- the preset: the table's thresholds and coefficients ----------------------------------------
@@ -113,7 +112,8 @@ class PauseRule(_Checked):
 
     def __post_init__(self) -> None:
         _Checked.__post_init__(self)
-        if not self.texts or not all(isinstance(text, str) and text for text in self.texts):
+        texts: object = self.texts
+        if not isinstance(texts, tuple) or not texts or not all(isinstance(text, str) and text for text in texts):
             raise ConfigError(f"texts is {self.texts!r}: it must be a list of at least one non-empty text")
 
 

@@ -176,7 +176,6 @@ class Engine:
                     cancelled=cancelled,
                 )
             )
-            opened.require_generation()
             context = stack.enter_context(
                 Context(
                     opened,

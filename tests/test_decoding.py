@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -187,8 +188,7 @@ def test_a_lost_model_is_given_a_pause_then_drawn_from() -> None:
 
 
 def test_a_forced_run_is_decoded_token_by_token() -> None:
-    preset = load_preset("article")
-    object.__setattr__(preset.pause, "texts", ("HM",))
+    preset = replace(PRESET, pause=replace(PRESET.pause, texts=("HM",)))
     context = ScriptedContext(lambda held: even(32) if len(held) == 3 else sure_of(END))
     (events,) = run(context, task(preset=preset))
     assert text_of(events) == "HM"

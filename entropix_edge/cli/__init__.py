@@ -14,6 +14,9 @@ from ..errors import ConfigError, EntropixError
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
+_NAME = "entropix-edge"
+_COMPLETION = "_ENTROPIX_EDGE_COMPLETE"
+
 _COMMANDS = {
     "generate": "Answer a prompt.",
     "info": "Say what a GGUF file is, and what this machine can do with it.",
@@ -46,7 +49,7 @@ class _Commands(click.Group):
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Each command has its own --help. Exit codes: 0 done, 1 failed, 2 usage, 130 interrupted.",
 )
-@click.version_option(__version__, prog_name="entropix-edge")
+@click.version_option(__version__, prog_name=_NAME)
 def cli() -> None:
     """Run any GGUF model on this machine, decoded by what the model itself is unsure of."""
 
@@ -59,7 +62,11 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 def run(arguments: list[str] | None = None) -> int:
     """Run the command line; the exit code."""
     try:
-        result = cli.main(args=arguments, prog_name="entropix-edge", standalone_mode=False)
+        if _COMPLETION in os.environ:
+            cli.main(prog_name=_NAME, complete_var=_COMPLETION)
+        # not `cli.main`: it has its own mind on pipes that close
+        with cli.make_context(_NAME, list(sys.argv[1:] if arguments is None else arguments)) as context:
+            result = cli.invoke(context)
         return result if isinstance(result, int) else 0
     except click.exceptions.Exit as exit_:
         return exit_.exit_code

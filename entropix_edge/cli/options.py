@@ -79,7 +79,7 @@ def _apply(*options: Callable[[Command], Command]) -> Callable[[Command], Comman
     return decorate
 
 
-_COUNT = click.IntRange(min=1, max=2**31 - 1)
+_COUNT = click.IntRange(min=1)
 
 verbose_option = click.option("-v", "--verbose", is_flag=True, help="Show llama.cpp's log, and errors in full.")
 
@@ -99,7 +99,7 @@ engine_options = _apply(
     click.option(
         "-c",
         "--ctx-size",
-        type=click.IntRange(min=0, max=2**31 - 1),
+        type=click.IntRange(min=0),
         metavar="N",
         help="Tokens of context; 0 means the model's own. Default: the smaller of the model's and 4096.",
     ),
@@ -107,7 +107,12 @@ engine_options = _apply(
     click.option("-tb", "--threads-batch", type=_COUNT, metavar="N", help="Threads for the prompt. Default: as -t."),
     click.option("-b", "--batch-size", type=_COUNT, metavar="N", help="Most prompt tokens in one decode."),
     click.option(
-        "-ngl", "--n-gpu-layers", type=_GpuLayers(), default="auto", help="Layers for the GPU. Default: auto."
+        "-ngl",
+        "--n-gpu-layers",
+        type=_GpuLayers(),
+        default="auto",
+        metavar="auto|all|N",
+        help="Layers for the GPU. Default: auto.",
     ),
     click.option(
         "-fa",
@@ -120,6 +125,7 @@ engine_options = _apply(
         "--attention",
         type=_Attention(),
         default="last",
+        metavar="last|all|off|L1,L2",
         help="Layers whose attention is measured (turns flash attention off). Default: last.",
     ),
 )
@@ -144,7 +150,7 @@ sampling_options = _apply(
         metavar="T",
         help="Temperature.",
     ),
-    click.option("--top-k", type=click.IntRange(0, 2**31 - 1), metavar="N", help="Most probable tokens kept; 0: all."),
+    click.option("--top-k", type=click.IntRange(min=0), metavar="N", help="Most probable tokens kept; 0: all."),
     click.option("--top-p", type=click.FloatRange(0, 1), metavar="P", help="Probability mass kept; 1: all."),
     click.option(
         "--min-p",

@@ -81,9 +81,9 @@ class Context:
         self.sequences = sequences
         self.n_batch = min(batch_size or default_batch(n_ctx, model.n_head, attention=bool(layers)), n_ctx)
         self.n_batch = max(self.n_batch, sequences)
+        self._check_memory(n_ctx, attention=bool(layers))
         self.tap = AttentionTap(layers, model.n_layer, model.n_head, n_ctx, sequences) if layers else None
         self._tap = self.tap  # llama.cpp holds its address until the end
-        self._check_memory(n_ctx, attention=bool(layers))
         self._stack = contextlib.ExitStack()
         self._cancelled = cancelled
         self._abort = llama.ggml_abort_callback(lambda _data: cancelled())
@@ -108,7 +108,7 @@ class Context:
             raise ContextError(f"a context of {n_ctx} tokens could not be made: {reason}")
         self._stack.callback(llama.llama_free, self.handle)
         llama.llama_set_abort_callback(self.handle, self._abort, None)
-        self.n_ctx: int = llama.llama_n_ctx(self.handle)
+        self.n_ctx = n_ctx  # llama.cpp rounds up; what was asked for is the limit
         self.threads: int = params.n_threads
         self._memory = llama.llama_get_memory(self.handle)
         self._batch = llama.llama_batch_init(self.n_batch, 0, 1)

@@ -545,7 +545,9 @@ class _Model:
         key = f"rope.dimension_count{ending}"
         rotated = self._count(key)
         rotated = default if rotated is None else rotated
-        self._hold(key, 0 <= rotated <= length and rotated % 2 == 0, rotated, f"even, 0 to {length}")
+        lowest = 0 if self._architecture == "glm5-next" else 2  # elsewhere ggml never ends at 0
+        good = lowest <= rotated <= length and rotated % 2 == 0
+        self._hold(key, good, rotated, f"even, {lowest} to {length}")
         if self._architecture in _WHOLE_HEAD_ROTATED:
             right = f"the length of a head's keys, {length}"
             self._hold(f"attention.value_length{ending}", value_length == length, value_length, right)

@@ -33,7 +33,7 @@ class Model:
 
     Raises:
         ModelNotFoundError: no such file.
-        ModelFileError: the file is damaged or llama.cpp refuses it.
+        ModelFileError: the file is damaged, cannot generate text, or llama.cpp refuses it.
         KeyboardInterrupt: `cancelled` said so.
     """
 
@@ -50,6 +50,8 @@ class Model:
         initialise()
         self.path = path
         self.header: Header = read_header(path)
+        if not vocabulary_only:
+            _require_generator(self.header)
         self._stack = contextlib.ExitStack()
         params = llama.llama_model_default_params()
         params.vocab_only = vocabulary_only
@@ -95,22 +97,6 @@ class Model:
         found: bytes | None = llama.llama_model_chat_template(self.handle, None)
         return found.decode("utf-8", "replace") if found else None
 
-    def require_generation(self) -> None:
-        """Refuse a model that cannot generate text.
-
-        Raises:
-            ModelFileError: it has only a vocabulary, or only an encoder.
-        """
-        if self.header.vocabulary_only:
-            raise ModelFileError(f"{self.path}: holds a vocabulary and no weights: it cannot generate text")
-        if self.header.embedding_only or not llama.llama_model_has_decoder(self.handle):
-            kind = self.header.architecture
-            raise ModelFileError(f"{self.path}: a {kind} model makes embeddings: it cannot generate text")
-        if llama.llama_model_has_encoder(self.handle):
-            raise ModelFileError(
-                f"{self.path}: a {self.header.architecture} model needs an encoder pass: use a decoder-only model"
-            )
-
     def close(self) -> None:
         """Free the model. Contexts made from it must be closed before."""
         self._stack.close()
@@ -120,6 +106,13 @@ class Model:
 
     def __exit__(self, *_exception: object) -> None:
         self.close()
+
+
+def _require_generator(header: Header) -> None:
+    if header.vocabulary_only:
+        raise ModelFileError(f"{header.path}: holds a vocabulary and no weights: it cannot generate text")
+    if header.embedding_only:
+        raise ModelFileError(f"{header.path}: a {header.architecture} model makes embeddings: it cannot generate text")
 
 
 def cache_bytes(header: Header, n_ctx: int) -> int:

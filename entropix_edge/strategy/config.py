@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import tomllib
 from dataclasses import fields, replace
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -26,8 +27,10 @@ def load_preset(name: str) -> Preset:
     Raises:
         ConfigError: no such preset, or one that does not hold.
     """
+    if name == "article":
+        return _article()
     if name in preset_names():
-        return read_preset(_SHIPPED.joinpath(f"{name}.toml").read_text("utf-8"), name)
+        return read_preset(_shipped(name), name)
     path = Path(name).expanduser()
     if path.suffix != ".toml" and not path.exists():
         known = ", ".join(preset_names())
@@ -49,18 +52,17 @@ def read_preset(text: str, name: str) -> Preset:
     """
     try:
         tables = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # tomllib leaves huge numbers and deep nesting to Python
         raise ConfigError(f"not TOML: {error}") from error
-    rules = get_type_hints(Preset)
-    rules.pop("name")
+    rules = _rules()
     for section, values in tables.items():
-        if section not in rules or not isinstance(values, dict):
-            raise ConfigError(f"section [{section}] is not known: it must be one of {', '.join(rules)}")
+        if section not in rules:
+            raise ConfigError(f"section {section!r} is not known: it must be one of {', '.join(rules)}")
+        if not isinstance(values, dict):
+            raise ConfigError(f"{section} is {values!r}: it must be a table, [{section}]")
         for key in values:
             _check_key(f"{section}.{key}")
-    if name == "article":
-        return Preset(name=name, **{section: _build(rules[section], section, tables[section]) for section in rules})
-    base = load_preset("article")
+    base = _article()
     changed = {section: _replace(base, section, values) for section, values in tables.items()}
     return replace(base, name=name, **changed)
 
@@ -75,12 +77,13 @@ def override(preset: Preset, options: dict[str, object]) -> Preset:
     Raises:
         ConfigError: an unknown key, or a value that is no number or outside its range.
     """
+    sections: dict[str, dict[str, object]] = {}
     for key, value in options.items():
         _check_key(key)
         section, name = key.split(".")
         hint = get_type_hints(type(getattr(preset, section)))[name]
-        preset = replace(preset, **{section: _replace(preset, section, {name: _parse(key, value, hint)})})
-    return preset
+        sections.setdefault(section, {})[name] = _parse(key, value, hint)
+    return replace(preset, **{section: _replace(preset, section, values) for section, values in sections.items()})
 
 
 def options_help(preset: Preset) -> list[tuple[str, object]]:
@@ -88,17 +91,34 @@ def options_help(preset: Preset) -> list[tuple[str, object]]:
     return [(key, getattr(getattr(preset, key.split(".")[0]), key.split(".")[1])) for key in _keys()]
 
 
-def _keys() -> list[str]:
+def _shipped(name: str) -> str:
+    return _SHIPPED.joinpath(f"{name}.toml").read_text("utf-8")
+
+
+@cache
+def _article() -> Preset:
+    tables = tomllib.loads(_shipped("article"))
+    return Preset(
+        name="article", **{section: _build(rule, section, tables[section]) for section, rule in _rules().items()}
+    )
+
+
+def _rules() -> dict[str, type]:
     sections = get_type_hints(Preset)
     sections.pop("name")
-    return [f"{section}.{item.name}" for section, rule in sections.items() for item in fields(rule)]
+    return sections
+
+
+def _keys() -> list[str]:
+    return [f"{section}.{item.name}" for section, rule in _rules().items() for item in fields(rule)]
 
 
 def _check_key(key: str) -> None:
     known = _keys()
     if key in known:
         return
-    close = difflib.get_close_matches(key, known, n=3, cutoff=0.4)
+    holding = [name for name in known if key and key in name]
+    close = holding[:3] or difflib.get_close_matches(key, known, n=3, cutoff=0.4)
     hint = f"did you mean {' or '.join(close)}?" if close else f"it must be one of {', '.join(known)}"
     raise ConfigError(f"option {key!r} is not known: {hint}")
 

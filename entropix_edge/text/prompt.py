@@ -1,29 +1,23 @@
 """Messages to the text that a model was trained to answer.
 
-A GGUF's chat template is a program from a stranger. It runs in Jinja's immutable sandbox, which keeps it
-from Python's objects, with bounds on what it may build.
+A GGUF's chat template is a program from a stranger: it runs in a sandbox.
 """
 
 from __future__ import annotations
 
-import json
 import re
 import secrets
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, NoReturn, TypedDict
-
-from jinja2 import TemplateError as JinjaError
-from jinja2.exceptions import SecurityError
-from jinja2.ext import loopcontrols
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from textwrap import shorten
+from typing import TYPE_CHECKING, NoReturn, TypedDict
 
 from ..errors import PromptError, TemplateError
+from .sandbox import Sandbox, check_length, deadline
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-_LONGEST = 16_000_000  # characters a template may produce
-_LARGEST_NUMBER = 10**9
+_LONGEST_REASON = 300  # characters of a template's own complaint
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -68,56 +62,43 @@ class ControlText:
     def __init__(self, control_texts: Iterable[str]) -> None:
         spellings = sorted({text for text in control_texts if text}, key=len, reverse=True)
         self._pattern = re.compile("|".join(map(re.escape, spellings))) if spellings else None
-        self._mark = f"\ue000{secrets.token_hex(8)}\ue001"
+        secret = secrets.randbelow(10**18)  # digits: the same in upper and lower case
+        self._open, self._close = f"\ue000{secret:018}\ue001", f"\ue002{secret:018}\ue003"
 
     def mark(self, messages: list[Message]) -> list[Message]:
         """The messages with every control-token text put between marks."""
         if self._pattern is None:
             return messages
-        pattern, mark = self._pattern, self._mark
+        pattern, before, after = self._pattern, self._open, self._close
         return [
-            {"role": m["role"], "content": pattern.sub(lambda found: f"{mark}{found[0]}{mark}", m["content"])}
+            {"role": m["role"], "content": pattern.sub(lambda found: f"{before}{found[0]}{after}", m["content"])}
             for m in messages
         ]
 
     def split(self, text: str) -> list[tuple[str, bool]]:
-        """Parts of a rendered prompt, each with whether control tokens may be read in it."""
-        parts = text.split(self._mark)
-        return [(part, index % 2 == 0) for index, part in enumerate(parts) if part]
+        """Parts of a rendered prompt, each with whether control tokens may be read in it.
+
+        Where the template cut a pair of marks apart, the other pairs still hold.
+        """
+        parts: list[tuple[str, bool]] = []
+        allowed = True
+        for part in re.split(f"({self._open}|{self._close})", text):
+            if part in (self._open, self._close):
+                allowed = part == self._close
+            elif part:
+                parts.append((part, allowed))
+        return parts
 
 
 # --- the template ---------------------------------------------------------------------------------
 
 
-class _Environment(ImmutableSandboxedEnvironment):
-    """The sandbox, with the operators that could exhaust memory bounded."""
-
-    intercepted_binops = frozenset(["*", "**", "%"])
-
-    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-        if operator == "*":
-            for sequence, times in ((left, right), (right, left)):
-                repeats = isinstance(sequence, (str, list, tuple)) and isinstance(times, int)
-                if repeats and len(sequence) * times > _LONGEST:
-                    raise SecurityError("it builds a value that is too long")
-        elif operator == "**" and not (abs(left) <= _LARGEST_NUMBER and abs(right) <= 64):
-            raise SecurityError("it raises a number to too high a power")
-        elif operator == "%" and isinstance(left, str) and re.search(r"\d{5}|\*", left):
-            raise SecurityError("it formats a value that is too long")
-        return super().call_binop(context, operator, left, right)
+def _raise_exception(message: object) -> NoReturn:
+    raise TemplateError(f"the model's chat template refuses these messages: {_line(message)}")
 
 
-def _raise_exception(message: str) -> NoReturn:
-    raise TemplateError(f"the model's chat template refuses these messages: {message}")
-
-
-def _to_json(value: Any, indent: int | None = None, **_options: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, indent=indent)
-
-
-def _environment() -> _Environment:
-    environment = _Environment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
-    environment.filters["tojson"] = _to_json
+def _environment() -> Sandbox:
+    environment = Sandbox()
     environment.globals["raise_exception"] = _raise_exception
     environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
     return environment
@@ -139,7 +120,7 @@ class ChatTemplate:
         self._special = {"bos_token": bos, "eos_token": eos}
         try:
             self._template = _environment().from_string(source)
-        except (JinjaError, RecursionError) as error:
+        except Exception as error:  # not every template that Jinja parses is one that Python compiles
             raise TemplateError(f"the model's chat template does not parse: {_line(error)}; use --raw") from error
 
     def render(self, messages: Sequence[Message]) -> str:
@@ -149,19 +130,19 @@ class ChatTemplate:
             TemplateError: the template failed, refused the messages, or did what is forbidden.
         """
         pieces: list[str] = []
-        length = 0
         try:
-            for piece in self._template.generate(messages=list(messages), add_generation_prompt=True, **self._special):
-                length += len(piece)
-                if length > _LONGEST:
-                    raise SecurityError("its text has no end")
-                pieces.append(piece)
+            with deadline():
+                for piece in self._template.generate(
+                    messages=list(messages), add_generation_prompt=True, **self._special
+                ):
+                    check_length(len(piece))
+                    pieces.append(piece)
         except TemplateError:
             raise
         except Exception as error:  # a template can raise whatever its expressions can
             raise TemplateError(f"the model's chat template failed: {_line(error)}; use --raw") from error
-        return "".join(pieces)
+        return clean("".join(pieces))
 
 
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+def _line(reason: object) -> str:
+    return shorten(str(reason), _LONGEST_REASON, placeholder=" …") or type(reason).__name__

@@ -30,10 +30,12 @@ class TextStream:
         self._held += self._decoder.decode(piece)
         if not self._stop:
             return self._release(len(self._held))
-        found = [position for text in self._stop if (position := self._held.find(text)) >= 0]
+        # the first that is complete ends the text, so that it does not matter how the tokens cut it
+        found = [(start + len(text), start) for text in self._stop if (start := self._held.find(text)) >= 0]
         if found:
             self.stopped = True
-            text = self._held[: min(found)]
+            _end, start = min(found)
+            text = self._held[:start]
             self._held = ""
             return text
         return self._release(len(self._held) - self._partial())

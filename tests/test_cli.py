@@ -1,0 +1,319 @@
+"""The command line, in this process: what goes to standard output, what to standard error, and the exit code."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import damaged
+import gguf
+import pytest
+import tiny_gguf
+
+from entropix_edge.cli import run
+
+
+class Result(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Cli = Callable[..., Result]
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
+    def invoke(*arguments: object) -> Result:
+        code = run([str(argument) for argument in arguments])
+        return Result(code, *capsys.readouterr())
+
+    return invoke
+
+
+@pytest.fixture
+def generate(cli: Cli, tiny_model: Path) -> Cli:
+    def invoke(*arguments: object, model: Path = tiny_model) -> Result:
+        return cli("generate", "-m", model, "-c", 256, "-s", 1, "-n", 12, *arguments)
+
+    return invoke
+
+
+def one_line(error: str) -> str:
+    """The error's last line; nothing that looks like a traceback above it."""
+    assert "Traceback" not in error
+    return error.strip().splitlines()[-1]
+
+
+# --- output ---------------------------------------------------------------------------------------
+
+
+def test_standard_output_is_the_text_and_nothing_else(generate: Cli) -> None:
+    first, second = generate("hello"), generate("hello")
+    assert first == second
+    assert first.code == 0
+    assert first.err == ""
+    assert first.out.endswith("\n")
+    as_json = json.loads(generate("hello", "--json").out)
+    assert first.out.rstrip("\n") == as_json["text"].rstrip("\n")
+
+
+def test_json_is_one_object_with_statistics(generate: Cli) -> None:
+    record = json.loads(generate("hello", "--json").out)
+    assert set(record) == {"model", "text", "finish_reason", "seed", "stats"}
+    assert record["seed"] == 1
+    assert record["finish_reason"] in ("length", "stop")
+    assert record["stats"]["tokens"] <= 12
+    assert sum(record["stats"]["strategies"].values()) == pytest.approx(1)
+
+
+def test_colour_is_there_when_asked_and_only_then(generate: Cli) -> None:
+    plain, coloured = generate("hello"), generate("hello", "--color", "always")
+    assert "\x1b[" not in plain.out
+    assert "\x1b[" in coloured.out
+    assert re.sub(r"\x1b\[[\d;]*m", "", coloured.out) == plain.out
+
+
+def test_statistics_go_to_standard_error(generate: Cli) -> None:
+    result = generate("hello", "--stats")
+    assert result.out == generate("hello").out
+    for word in ("tokens/s", "first token after", "entropy", "attention", "MiB", "seed"):
+        assert word in result.err
+
+
+def test_a_trace_has_one_object_a_token(generate: Cli, tmp_path: Path) -> None:
+    trace = tmp_path / "trace.jsonl"
+    result = generate("hello", "--trace", trace)
+    header, *lines = map(json.loads, trace.read_text("utf-8").splitlines())
+    assert header["seed"] == 1
+    assert header["preset"]["name"] == "article"
+    assert header["attention_layers"] == [2]
+    assert "origin" not in header
+    assert "".join(line["text"] for line in lines) == result.out.removesuffix("\n")
+    for index, line in enumerate(lines):
+        assert line["index"] == index
+        assert line["origin"] in ("sampled", "forced", "branch")
+        assert line["strategy"] in ("argmax", "branch", "pause", "resample", "adaptive")
+        numbers = [line["logprob"], line["metrics"]["entropy"], line["metrics"]["varentropy"]]
+        numbers += line["metrics"]["attention"].values()
+        assert len(numbers) == 7
+        assert all(map(math.isfinite, numbers))
+        attended = header["prompt_tokens"] + index
+        assert 0 <= line["metrics"]["attention"]["entropy"] <= math.log2(attended)
+    assert lines[-1]["finish_reason"] is not None
+    assert not any(line["finish_reason"] for line in lines[:-1])
+
+
+def test_terminal_control_characters_are_shown_not_sent() -> None:
+    import io
+
+    from entropix_edge.render import TextPrinter
+    from entropix_edge.types import TokenEvent
+
+    shown = io.StringIO()
+    TextPrinter(shown, colour=False, terminal=True).write(TokenEvent(0, 1, "a\x1b]0;title\x07b\n\tc\x9b2J"))
+    assert shown.getvalue() == "a␛]0;title␇b\n\tc\ufffd2J"
+
+
+# --- input ----------------------------------------------------------------------------------------
+
+
+def test_the_prompt_may_come_from_anywhere(generate: Cli, tmp_path: Path) -> None:
+    file = tmp_path / "prompt.txt"
+    file.write_bytes(b"hello")
+    outputs = {generate("hello").out, generate("-p", "hello").out, generate("-f", file).out}
+    assert len(outputs) == 1
+    assert generate("-f", file, "world").out == generate("hello\nworld").out
+
+
+def test_options_reach_the_table(generate: Cli) -> None:
+    assert (
+        generate("hello", "--sampler", "greedy").out == generate("hello", "--temp", 0, "--sampler", "temperature").out
+    )
+    always_pause = (
+        "-o",
+        "pause.entropy_above",
+        0,
+        "-o",
+        "pause.varentropy_below",
+        1e9,
+        "-o",
+        "branch.entropy_below",
+        0,
+    )
+    assert " ..." in generate("hello", *always_pause, "-o", "argmax.entropy_below", 0).out
+
+
+def test_a_system_message_and_raw_change_the_prompt(generate: Cli) -> None:
+    texts = {generate("hello").out, generate("hello", "-sys", "be brief").out, generate("hello", "--raw").out}
+    assert len(texts) == 3
+
+
+def test_a_users_own_preset_is_a_file(generate: Cli, tmp_path: Path) -> None:
+    preset = tmp_path / "mine.toml"
+    preset.write_text("[sampler]\ntemperature = 0.0\n[adaptive]\ntemperature_uncertainty = 0.0\n")
+    assert generate("hello", "--preset", preset).code == 0
+
+
+# --- usage errors: exit code 2, one line --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ((), "the prompt is empty"),
+        (("",), "the prompt is empty"),
+        (("  ",), "the prompt is empty"),
+        (("hi", "-n", "0"), "0 must be at least 1, or -1"),
+        (("hi", "-n", "-7"), "-7 must be at least 1, or -1"),
+        (("hi", "-n", "many"), "'many' is not a whole number"),
+        (("hi", "--temp", "hot"), "'hot' is not a valid float"),
+        (("hi", "--temp", "-1"), "-1"),
+        (("hi", "--temp", "nan"), "sampler.temperature is nan"),
+        (("hi", "--top-p", "1.5"), "1.5"),
+        (("hi", "--min-p", "-0.1"), "-0.1"),
+        (("hi", "--top-k", "-3"), "-3"),
+        (("hi", "-s", "-2"), "-2 must be from 0"),
+        (("hi", "-c", "-5"), "-5"),
+        (("hi", "-t", "0"), "0"),
+        (("hi", "-ngl", "some"), "'some' must be auto, all, or a number of layers"),
+        (("hi", "-fa", "on"), "attention weights exist only without flash attention"),
+        (("hi", "--attention", "first"), "'first' must be last, all, off, or layer numbers"),
+        (("hi", "--attention", "99"), "attention layer 99 does not exist: this model has 0 to 2"),
+        (("hi", "--sampler", "magic"), "'magic'"),
+        (("hi", "--preset", "magic"), "preset 'magic' is not known"),
+        (("hi", "-o", "pause.entropy", "1"), "option 'pause.entropy' is not known: did you mean pause.entropy_above"),
+        (("hi", "-o", "branch.top_k_min", "2.5"), "branch.top_k_min is '2.5'"),
+        (("hi", "-o", "adaptive.draws", "0"), "adaptive.draws is 0: it must be a whole number from 1 to 1000"),
+        (("hi", "-o", "pause.entropy_above"), "requires 2 arguments"),
+        (("hi", "-hf", "user/repo"), "both name a model"),
+        (("hi", "--stop", ""), "each stop text must be non-empty"),
+        (("hi", "--nonsense"), "No such option"),
+        (("hi", "-f", "/no/such/file"), "/no/such/file"),
+    ],
+)
+def test_wrong_usage_is_refused(generate: Cli, arguments: Sequence[str], complaint: str) -> None:
+    result = generate(*arguments)
+    assert result.code == (1 if "/no/such" in str(arguments) else 2)
+    assert result.out == ""
+    assert complaint in one_line(result.err)
+
+
+# --- bad files: exit code 1, one line -------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def bad_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("bad")
+    return damaged.damaged_files(folder, damaged.write_good(folder / "good.gguf"))
+
+
+def test_damaged_files_are_refused(cli: Cli, bad_files: dict[str, Path]) -> None:
+    for name, path in bad_files.items():
+        result = cli("generate", "-m", path, "hi")
+        assert result.code == 1, name
+        assert result.out == "", name
+        assert result.err.count("\n") == 1, (name, result.err)
+        assert path.name in result.err, name
+
+
+@pytest.mark.parametrize("command", ["generate", "info"])
+def test_what_is_no_model_is_refused(cli: Cli, command: str, tmp_path: Path) -> None:
+    (tmp_path / "text.gguf").write_text("not a model")
+    for name, complaint in (
+        (tmp_path / "none.gguf", "none.gguf"),
+        (tmp_path, "directory"),
+        (tmp_path / "text.gguf", "text.gguf"),
+    ):
+        arguments = (command, "-m", name, "hi") if command == "generate" else (command, name)
+        result = cli(*arguments)
+        assert result.code == 1
+        assert complaint in one_line(result.err)
+
+
+def test_an_embedding_model_cannot_generate(cli: Cli, tmp_path: Path) -> None:
+    path = tiny_gguf.write_llama(tmp_path / "embedder.gguf", architecture="bert")
+    result = cli("generate", "-m", path, "hi")
+    assert result.code == 1
+    assert "embedder.gguf" in one_line(result.err)
+
+
+def test_a_context_larger_than_memory_is_refused(generate: Cli) -> None:
+    result = generate("hi", "-c", 2_000_000_000)
+    assert result.code == 1
+    assert "GiB" in one_line(result.err)
+
+
+def test_a_prompt_longer_than_the_context_is_refused(generate: Cli) -> None:
+    result = generate("word " * 300)
+    assert result.code == 1
+    assert "the context 256" in one_line(result.err)
+
+
+@pytest.mark.parametrize("place", ["/no/such/folder/trace", "/"])
+def test_a_trace_that_cannot_be_opened_is_refused(generate: Cli, place: str) -> None:
+    result = generate("hi", "--trace", place)
+    assert result.code in (1, 2)
+    assert result.out == ""
+    assert place in one_line(result.err)
+
+
+def test_a_full_disk_ends_the_trace_and_not_the_reply(generate: Cli) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    result = generate("hello", "--trace", "/dev/full")
+    assert result.out == generate("hello").out
+    assert "the trace ends here: /dev/full: No space left on device" in result.err
+    assert result.code == 1
+
+
+# --- the other commands ---------------------------------------------------------------------------
+
+
+def test_info_describes_a_model(cli: Cli, tiny_model: Path) -> None:
+    result = cli("info", tiny_model)
+    assert result.code == 0
+    facts = {line[:14].strip(): line[15:] for line in result.out.splitlines()}
+    assert facts["architecture"] == "llama"
+    assert facts["layers"] == "3"
+    assert facts["context"] == "512 tokens"
+    assert facts["quantisation"] == "F32"
+    assert "' ...'" in facts["pause"]
+    assert "CPU" in facts["device"]
+    record = json.loads(cli("info", tiny_model, "--json").out)
+    assert record["n_layers"] == 3
+    assert record["pause"] == [[tiny_gguf.TOKENS.index("Ġ..."), " ..."]]
+    assert cli("info", tiny_model, "--template").out.strip() == tiny_gguf.CHATML.strip()
+
+
+def test_info_reads_a_vocabulary_alone(cli: Cli, tmp_path: Path) -> None:
+    writer = gguf.GGUFWriter(tmp_path / "vocabulary.gguf", "llama")
+    tiny_gguf.add_tokenizer(writer, None)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    result = cli("info", tmp_path / "vocabulary.gguf")
+    assert result.code == 0
+    assert "vocabulary only" in result.out
+    assert "' ...'" in result.out
+
+
+def test_ls_and_rm_know_what_is_not_there(cli: Cli) -> None:
+    assert cli("ls", "--json").code == 0
+    result = cli("rm", "user/nothing")
+    assert result.code == 1
+    assert "user/nothing" in one_line(result.err)
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("--version",), ("generate", "--help"), ("info", "-h")])
+def test_help_is_given(cli: Cli, arguments: tuple[str, ...]) -> None:
+    assert cli(*arguments).code == 0
+
+
+def test_an_unknown_command_is_a_usage_error(cli: Cli) -> None:
+    assert cli("gnerate").code == 2

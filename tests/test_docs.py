@@ -1,0 +1,76 @@
+"""The documents say what is so: their commands run, their generated parts are up to date."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).parents[1]
+README = (CHECKOUT / "README.md").read_text("utf-8")
+BLOCKS = re.findall(r"^```(sh|python)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+COMMANDS = [
+    line
+    for language, block in BLOCKS
+    if language == "sh"
+    for line in block.splitlines()
+    if not line.startswith("scripts/")
+]
+PROGRAMS = [block for language, block in BLOCKS if language == "python"]
+
+
+def environment(tmp_path: Path) -> dict[str, str]:
+    return os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "TMPDIR": str(tmp_path)}
+
+
+def test_the_readme_begins_with_the_two_scripts() -> None:
+    assert BLOCKS[0] == ("sh", "scripts/demo\nscripts/test\n")
+    for script in ("demo", "test"):
+        assert os.access(CHECKOUT / "scripts" / script, os.X_OK)
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_readmes_commands_run(command: str, default_model: Path, tmp_path: Path) -> None:
+    command = command.replace(".venv/bin/entropix-edge", f"{sys.executable} -m entropix_edge")
+    result = subprocess.run(
+        command,
+        shell=True,
+        cwd=tmp_path,
+        env=environment(tmp_path),
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        timeout=120,
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_the_readmes_programs_run(program: str, default_model: Path, tmp_path: Path) -> None:
+    result = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    assert "least sure at" in result.stdout
+
+
+def test_the_commands_page_is_up_to_date() -> None:
+    result = subprocess.run([sys.executable, CHECKOUT / "scripts" / "document.py", "--check"], check=False)
+    assert result.returncode == 0, "run scripts/document.py"
+
+
+def test_the_presets_page_shows_the_shipped_values() -> None:
+    shipped = (CHECKOUT / "entropix_edge" / "strategy" / "presets" / "article.toml").read_text("utf-8")
+    assert shipped in (CHECKOUT / "docs" / "PRESETS.md").read_text("utf-8")
+
+
+def test_links_in_the_documents_lead_somewhere() -> None:
+    for page in (CHECKOUT / "README.md", *(CHECKOUT / "docs").glob("*.md")):
+        for target in re.findall(r"\]\((?!http)([^)#]+)", page.read_text("utf-8")):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"

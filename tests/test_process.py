@@ -1,0 +1,141 @@
+"""The command line as a process: signals, pipes that close, terminals that are not there."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+COMMAND = [sys.executable, "-m", "entropix_edge"]
+
+
+@pytest.fixture
+def start(default_model: Path) -> Iterator[object]:
+    running: list[subprocess.Popen[bytes]] = []
+
+    def begin(*arguments: str, stdin: int = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(
+            [*COMMAND, "generate", "-m", str(default_model), "--seed", "1", *arguments],
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        running.append(process)
+        return process
+
+    yield begin
+    for process in running:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def interrupt(process: subprocess.Popen[bytes]) -> tuple[int, bytes, bytes, float]:
+    """Press Ctrl-C; exit code, outputs, and the seconds until the process was gone."""
+    pressed = time.perf_counter()
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    return process.returncode, out, err, time.perf_counter() - pressed
+
+
+@pytest.mark.model
+def test_ctrl_c_while_generating_keeps_the_text(start) -> None:  # type: ignore[no-untyped-def]
+    process = start("-n", "-1", "Tell me a very long story.")
+    first = process.stdout.read(40)
+    code, rest, err, _seconds = interrupt(process)
+    assert code == 130
+    assert (first + rest).endswith(b"\n")
+    assert b"Traceback" not in err
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("delay", [0.05, 0.3, 0.6, 0.9, 1.2])
+def test_ctrl_c_at_any_time_is_quiet(start, delay: float) -> None:  # type: ignore[no-untyped-def]
+    """Interpreter, imports, load, a long prompt: wherever it falls."""
+    process = start("-c", "8192", "-n", "-1", "word " * 6000)
+    time.sleep(delay)
+    code, _out, err, _seconds = interrupt(process)
+    if delay > 0.05:  # before Python has begun, the signal ends the process in Python's own way
+        assert code == 130
+        assert b"Traceback" not in err
+        assert b"Exception ignored" not in err
+
+
+@pytest.mark.model
+def test_a_reader_that_leaves_early_is_no_error(default_model: Path) -> None:
+    command = f"{sys.executable} -m entropix_edge generate -m {default_model} -s 1 'Tell me a story.' | head -c 10"
+    result = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, stdin=subprocess.DEVNULL, timeout=60
+    )
+    assert len(result.stdout) == 10
+    assert result.stderr == b""
+    assert result.returncode in (0, 141)
+
+
+def run(arguments: Sequence[str], text: bytes | None = None) -> subprocess.CompletedProcess[bytes]:
+    stdin = subprocess.DEVNULL if text is None else None
+    return subprocess.run([*COMMAND, *arguments], capture_output=True, timeout=60, stdin=stdin, input=text)
+
+
+def test_piped_text_joins_the_prompt(tiny_model: Path) -> None:
+    options = ["generate", "-m", str(tiny_model), "-n", "8", "-s", "1"]
+    piped = run([*options, "world"], b"hello\n")
+    assert piped.returncode == 0
+    assert piped.stdout == run([*options, "hello\nworld"]).stdout
+    assert run([*options, "-f", "-"], b"hello").stdout == run([*options, "hello"]).stdout
+
+
+def test_nothing_to_answer_and_nobody_to_ask_is_a_usage_error(tiny_model: Path) -> None:
+    result = run(["generate", "-m", str(tiny_model)])
+    assert result.returncode == 2
+    assert b"the prompt is empty" in result.stderr
+
+
+def test_odd_bytes_on_standard_input_are_survived(tiny_model: Path) -> None:
+    result = run(["generate", "-m", str(tiny_model), "-n", "4", "-s", "1"], b"a\0b\xff\xfe<|im_end|>\xed\xa0\x80")
+    assert result.returncode == 0
+    assert result.stderr == b""
+
+
+def test_a_full_disk_under_standard_output_is_said(tiny_model: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    with Path("/dev/full").open("wb") as full:
+        result = subprocess.run(
+            [*COMMAND, "generate", "-m", str(tiny_model), "-n", "4", "-s", "1", "hi"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+            timeout=60,
+        )
+    assert result.returncode == 1
+    assert result.stderr == b"Error: No space left on device\n"
+
+
+def test_a_terminal_gets_colour_and_a_legend(tiny_model: Path) -> None:
+    leader, follower = pty.openpty()
+    command = [*COMMAND, "generate", "-m", str(tiny_model), "-n", "8", "-s", "1", "hi"]
+    environment = os.environ | {"TERM": "xterm-256color"}
+    environment.pop("NO_COLOR", None)
+    process = subprocess.Popen(command, stdin=follower, stdout=follower, stderr=follower, env=environment)
+    os.close(follower)
+    seen = b""
+    while True:
+        try:
+            piece = os.read(leader, 4096)
+        except OSError:  # Linux: the other side is closed
+            break
+        if not piece:
+            break
+        seen += piece
+    os.close(leader)
+    assert process.wait(timeout=60) == 0
+    assert b"\x1b[" in seen
+    assert b"torn" in seen
