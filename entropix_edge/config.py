@@ -12,10 +12,11 @@ from .types import SamplerSettings
 SamplerName = Literal["entropix", "greedy", "temperature"]
 SAMPLERS: tuple[SamplerName, ...] = get_args(SamplerName)
 FlashAttention = Literal["auto", "on", "off"]
+BranchScore = Literal["mean", "total", "entropy"]
 AttentionChoice = Literal["last", "all", "off"] | tuple[int, ...]
 
 DEFAULT_MODEL = "smollm2-135m"
-DEFAULT_PRESET = "article"
+DEFAULT_PRESET = "edge"
 DEFAULT_CTX_SIZE = 4096
 
 
@@ -84,7 +85,18 @@ class ArgmaxRule(_Checked):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BranchRule(_Checked):
-    """LEHV. T·(scale + interaction·I) up to its cap; top_k·(1 + agreement·(1 − A)) down to its floor."""
+    """LEHV. T·(scale + interaction·I) up to its cap; top_k·(1 + agreement·(1 − A)) down to its floor.
+
+    Attributes:
+        children: roads to look down; fewer than 2 draws instead.
+        least_share: least probability of a child's first token, as a share of the best one's.
+        horizon: most tokens of a road.
+        settled: a road ends after this many tokens in a row with an entropy under argmax's.
+        score: of a road, more is better: "mean" log-probability, "total" log-probability, or "entropy"
+            (the mean entropy of its steps, negated).
+        budget: extra tokens decoded, as a share of the reply's.
+        credit: tokens of reply that the budget counts as written before the first.
+    """
 
     entropy_below: float = _within(0, _INF)
     varentropy_above: float = _within(0, _INF)
@@ -93,6 +105,18 @@ class BranchRule(_Checked):
     temperature_max: float = _within(0, 100)
     top_k_agreement: float = _within(0, 100)
     top_k_min: int = _within(1, 2**31 - 1)
+    children: int = _within(0, 8)
+    least_share: float = _within(0, 1)
+    horizon: int = _within(1, 256)
+    settled: int = _within(1, 256)
+    score: BranchScore
+    budget: float = _within(0, 100)
+    credit: int = _within(0, 2**31 - 1)
+
+    def __post_init__(self) -> None:
+        _Checked.__post_init__(self)
+        if self.score not in get_args(BranchScore):
+            raise ConfigError(f"score is {self.score!r}: it must be one of {', '.join(get_args(BranchScore))}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,11 +125,16 @@ class PauseRule(_Checked):
 
     Attributes:
         texts: candidates for the pause text, the best liked first.
+        cooldown: tokens that must lie between two pauses, and before the first; with 0, a pause may
+            stand anywhere, but for right after one.
+        most: pauses a reply; 0 for no limit.
     """
 
     entropy_above: float = _within(0, _INF)
     varentropy_below: float = _within(0, _INF)
     texts: tuple[str, ...] = (" ...",)
+    cooldown: int = _within(0, 2**31 - 1)
+    most: int = _within(0, 2**31 - 1)
     temperature_scale: float = _within(0, 100)
     temperature_attention_entropy: float = _within(0, 100)
     temperature_max: float = _within(0, 100)
@@ -119,7 +148,14 @@ class PauseRule(_Checked):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResampleRule(_Checked):
-    """HEHV. T·(scale + attention_varentropy·AV) from its floor; top_p − attention_entropy·AE to its floor."""
+    """HEHV. T·(scale + attention_varentropy·AV) from its floor; top_p − attention_entropy·AE to its floor.
+
+    Attributes:
+        atypical: reject a drawn token whose surprisal is above H + atypical·√V; 0 rejects none.
+        redraws: most rejections a token.
+        run: rewind when this many tokens in a row fell into this quadrant; 0 never rewinds.
+        rewinds: most rewinds a reply.
+    """
 
     entropy_above: float = _within(0, _INF)
     varentropy_above: float = _within(0, _INF)
@@ -128,6 +164,10 @@ class ResampleRule(_Checked):
     temperature_min: float = _within(0, 100)
     top_p_attention_entropy: float = _within(0, 100)
     top_p_min: float = _within(0, 1)
+    atypical: float = _within(0, 100)
+    redraws: int = _within(0, 100)
+    run: int = _within(0, 64)
+    rewinds: int = _within(0, 2**31 - 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,6 +202,21 @@ class AdaptiveRule(_Checked):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LoopRule(_Checked):
+    """The guard against repetition without end.
+
+    Attributes:
+        span: tokens of repetition that make a loop; 0 guards against none.
+        repeats: how often the same must have come.
+        bans: how often a loop's next token is banned before the reply ends.
+    """
+
+    span: int = _within(0, 2**31 - 1)
+    repeats: int = _within(2, 2**31 - 1)
+    bans: int = _within(0, 2**31 - 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Preset:
     """One whole table: where each quadrant begins, and what is done there."""
 
@@ -172,6 +227,7 @@ class Preset:
     pause: PauseRule
     resample: ResampleRule
     adaptive: AdaptiveRule
+    loop: LoopRule
 
 
 # --- the engine and one generation --------------------------------------------------------------
@@ -190,6 +246,7 @@ class EngineConfig:
         flash_attention: "auto", "on" or "off". Attention metrics need it off; "auto" gives way to them.
         attention: which layers' attention is measured: "last", "all", "off", or layer numbers from 0.
         sequences: how many generations may live side by side.
+        forks: how many children they may have, all together.
         mmap: map the file instead of reading it.
         exact: keep the KV cache in F32; twice the memory, for comparisons that must agree.
     """
@@ -202,6 +259,7 @@ class EngineConfig:
     flash_attention: FlashAttention = "auto"
     attention: AttentionChoice = "last"
     sequences: int = 1
+    forks: int = 8
     mmap: bool = True
     exact: bool = False
 
@@ -210,6 +268,7 @@ class EngineConfig:
             if getattr(self, name) is not None:
                 check_number(name, getattr(self, name), int, 0 if name == "ctx_size" else 1, 2**31 - 1)
         check_number("sequences", self.sequences, int, 1, 256)
+        check_number("forks", self.forks, int, 0, 256 - self.sequences)
         if self.gpu_layers not in ("auto", "all"):
             check_number("gpu_layers", self.gpu_layers, int, 0, 2**31 - 1)
         if self.flash_attention not in get_args(FlashAttention):

@@ -20,6 +20,7 @@ from .llama import Context, Model, prepare_tap
 from .metrics import warm_up
 from .strategy import load_preset
 from .text import ChatTemplate, ControlText, as_messages, clean
+from .types import TokenEvent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from .decoding import Live
     from .hub import Progress
     from .text import Message
-    from .types import Event, FinishReason
+    from .types import Event, FinishReason, SideEvent
 
 logger = logging.getLogger("entropix_edge")
 
@@ -39,24 +40,31 @@ class Reply:
     Attributes:
         text: what the model said.
         events: the token events that made it.
+        roads: what else happened: roads looked down, rejected draws, rewinds, strategies that could not act.
         finish_reason: why it ended.
         seed: that repeats it.
         prompt_tokens: how many tokens the prompt was.
+        decoded_tokens: how many were decoded beyond the prompt, roads not taken included.
         prompt_seconds: from the first decode to the first token.
         generation_seconds: from the first token to the last.
     """
 
     text: str
-    events: tuple[Event, ...]
+    events: tuple[TokenEvent, ...]
+    roads: tuple[SideEvent, ...]
     finish_reason: FinishReason | None
     seed: int
     prompt_tokens: int
+    decoded_tokens: int
     prompt_seconds: float
     generation_seconds: float
 
 
 class ReplyStream:
-    """A reply as it is generated: an iterator of events. Closing it early ends the generation."""
+    """A reply as it is generated: an iterator of token events. Closing it early ends the generation.
+
+    What else happened (roads not taken, rejected draws, rewinds) comes between them from `everything`.
+    """
 
     def __init__(self, engine: Engine, live: Live, *, seed: int, prompt_tokens: int) -> None:
         self.seed = seed
@@ -72,22 +80,26 @@ class ReplyStream:
         """Take what the scheduler passes on."""
         self._queue.append(said)
 
-    def __iter__(self) -> Iterator[Event]:
+    def __iter__(self) -> Iterator[TokenEvent]:
         return self
 
-    def __next__(self) -> Event:
-        while not self._queue:
-            if self._live.ended:
-                raise StopIteration
-            self._engine._pump()
-        said = self._queue.popleft()
-        if isinstance(said, EntropixError):
-            raise said
-        now = time.perf_counter()
-        self._first_time = self._first_time or now
-        self._last_time = now
-        self._events.append(said)
-        return said
+    def __next__(self) -> TokenEvent:
+        return next(event for event in self.everything() if isinstance(event, TokenEvent))
+
+    def everything(self) -> Iterator[Event]:
+        """All events, in the order things happened."""
+        while self._queue or not self._live.ended:
+            if not self._queue:
+                self._engine._pump()
+                continue
+            said = self._queue.popleft()
+            if isinstance(said, EntropixError):
+                raise said
+            now = time.perf_counter()
+            self._first_time = self._first_time or now
+            self._last_time = now
+            self._events.append(said)
+            yield said
 
     def cancel(self) -> None:
         """End the reply before the next decode; its last event has the finish reason `cancelled`."""
@@ -103,15 +115,19 @@ class ReplyStream:
         Raises:
             EntropixError: the generation failed.
         """
-        for _event in self:
+        for _event in self.everything():
             pass
+        tokens = tuple(event for event in self._events if isinstance(event, TokenEvent))
+        roads = tuple(event for event in self._events if not isinstance(event, TokenEvent))
         first = self._first_time or self._last_time
         return Reply(
-            text="".join(event.text for event in self._events),
-            events=tuple(self._events),
-            finish_reason=self._events[-1].finish_reason if self._events else None,
+            text="".join(event.text for event in tokens),
+            events=tokens,
+            roads=roads,
+            finish_reason=tokens[-1].finish_reason if tokens else None,
             seed=self.seed,
             prompt_tokens=self.prompt_tokens,
+            decoded_tokens=max(self._live.decoded - self.prompt_tokens, 0),
             prompt_seconds=first - self._start_time,
             generation_seconds=self._last_time - first,
         )
@@ -133,10 +149,10 @@ def prepare(config: EngineConfig) -> None:
 class Engine:
     """An open model that answers prompts. A context manager; not for several threads at once."""
 
-    def __init__(self, model: Model, context: Context) -> None:
+    def __init__(self, model: Model, context: Context, sequences: int) -> None:
         self.model = model
         self.context = context
-        self._scheduler = Scheduler(context)
+        self._scheduler = Scheduler(context, sequences)
         self._streams: dict[Live, ReplyStream] = {}
         self._run: Iterator[tuple[Live, Event | EntropixError]] | None = None
 
@@ -181,7 +197,7 @@ class Engine:
                     opened,
                     n_ctx=_context_size(config, opened),
                     batch_size=config.batch_size,
-                    sequences=config.sequences,
+                    sequences=config.sequences + config.forks,
                     threads=config.threads,
                     threads_batch=config.threads_batch,
                     flash_attention=config.flash_attention,
@@ -191,7 +207,7 @@ class Engine:
                 )
             )
             stack.pop_all()
-            return cls(opened, context)
+            return cls(opened, context, config.sequences)
 
     @property
     def watched_layers(self) -> tuple[int, ...]:

@@ -124,18 +124,37 @@ class Argmax:
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """Draw from the filtered distribution; of several draws keep the most probable token."""
+    """Draw from the filtered distribution; of several draws keep the most probable token.
+
+    Attributes:
+        settings: the filters.
+        draws: how many.
+        atypical: reject a token whose surprisal is above H + atypical·√V and draw again without it;
+            0 rejects nothing.
+        redraws: most rejections before what is drawn is taken.
+    """
 
     settings: SamplerSettings
     draws: int = 1
+    atypical: float = 0.0
+    redraws: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Insert the pause tokens."""
+    """Insert the pause tokens; where a pause would do harm, draw instead."""
+
+    instead: Draw
 
 
-Action = Argmax | Draw | Pause
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """Fork, and go on with the road that turns out best; where there is no room for that, draw."""
+
+    instead: Draw
+
+
+Action = Argmax | Draw | Pause | Branch
 
 
 # --- what a generation asks of the scheduler ----------------------------------------------------
@@ -143,12 +162,43 @@ Action = Argmax | Draw | Pause
 
 @dataclass(frozen=True, slots=True)
 class Feed:
-    """Decode these tokens after what the sequence holds; answered with the last one's `Row`."""
+    """Decode tokens after what the sequence holds; answered with the `Row` of the last.
+
+    With `branches`, one token on each of those children instead; answered with a tuple of their rows.
+    """
 
     tokens: tuple[int, ...]
+    branches: tuple[int, ...] = ()
 
 
-Request = Feed
+@dataclass(frozen=True, slots=True)
+class Fork:
+    """Make children that share all the sequence holds; answered with whether there was room.
+
+    Attributes:
+        children: how many; they are numbered from 0.
+        horizon: most tokens that each will be fed.
+    """
+
+    children: int
+    horizon: int
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """Let a child take the sequence's place and drop the others; None drops all. Answered with None."""
+
+    branch: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Rewind:
+    """Drop what the sequence holds from this position on; answered with whether that can be done."""
+
+    position: int
+
+
+Request = Feed | Fork | Keep | Rewind
 
 
 # --- what a generation tells the world ----------------------------------------------------------
@@ -182,7 +232,8 @@ class TokenEvent:
         text: what it adds to the output; may be empty (half a character, a stop string's beginning).
         logprob: natural logarithm of its probability, from the raw logits at temperature 1.
         metrics: of the distribution that it was taken from.
-        strategy: the quadrant of the table in which that distribution fell; on a pause's tokens PAUSE.
+        strategy: the quadrant of the table in which that distribution fell; on the tokens of a pause
+            or a branch, the strategy that put them there.
         origin: sampled, forced or branch.
         finish_reason: on the last event of a generation, else None.
     """
@@ -197,4 +248,73 @@ class TokenEvent:
     finish_reason: FinishReason | None = None
 
 
-Event = TokenEvent
+@dataclass(frozen=True, slots=True)
+class BranchEvent:
+    """One road that was looked down, taken or not. It comes before the tokens of the road taken.
+
+    Attributes:
+        index: where in the reply it begins.
+        token_ids: its tokens.
+        text: as those tokens alone would be written.
+        score: by which roads were compared; more is better.
+        kept: whether it was taken.
+    """
+
+    index: int
+    token_ids: tuple[int, ...]
+    text: str
+    score: float
+    kept: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedEvent:
+    """A token that was drawn and not taken.
+
+    Attributes:
+        index: where in the reply it would have stood.
+        token_id: its id.
+        text: as it would be written alone.
+        surprisal: −log2 of its probability, in bits.
+        limit: the most surprisal that was acceptable, in bits; None where it would have fed a loop.
+    """
+
+    index: int
+    token_id: int
+    text: str
+    surprisal: float
+    limit: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class RewindEvent:
+    """Tokens that were taken back, before anyone saw them.
+
+    Attributes:
+        index: where in the reply they began.
+        token_ids: what they were.
+        text: as they would be written.
+    """
+
+    index: int
+    token_ids: tuple[int, ...]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class FallbackEvent:
+    """A strategy that could not act, and why.
+
+    Attributes:
+        index: where in the reply.
+        strategy: what was called for.
+        reason: one phrase.
+    """
+
+    index: int
+    strategy: Strategy
+    reason: str
+
+
+SideEvent = BranchEvent | RejectedEvent | RewindEvent | FallbackEvent
+Event = TokenEvent | SideEvent

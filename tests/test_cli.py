@@ -90,7 +90,7 @@ def test_a_trace_has_one_object_a_token(generate: Cli, tmp_path: Path) -> None:
     result = generate("hello", "--trace", trace)
     header, *lines = map(json.loads, trace.read_text("utf-8").splitlines())
     assert header["seed"] == 1
-    assert header["preset"]["name"] == "article"
+    assert header["preset"]["name"] == "edge"
     assert header["attention_layers"] == [2]
     assert "origin" not in header
     assert "".join(line["text"] for line in lines) == result.out.removesuffix("\n")
@@ -134,18 +134,9 @@ def test_options_reach_the_table(generate: Cli) -> None:
     assert (
         generate("hello", "--sampler", "greedy").out == generate("hello", "--temp", 0, "--sampler", "temperature").out
     )
-    always_pause = (
-        "-o",
-        "pause.entropy_above",
-        0,
-        "-o",
-        "pause.varentropy_below",
-        1e9,
-        "-o",
-        "branch.entropy_below",
-        0,
-    )
-    assert " ..." in generate("hello", *always_pause, "-o", "argmax.entropy_below", 0).out
+    lost = {"pause.entropy_above": 0, "pause.varentropy_below": 1e9, "pause.cooldown": 0, "branch.entropy_below": 0}
+    options = [part for key, value in (lost | {"argmax.entropy_below": 0}).items() for part in ("-o", key, value)]
+    assert " ..." in generate("hello", *options).out
 
 
 def test_a_system_message_and_raw_change_the_prompt(generate: Cli) -> None:

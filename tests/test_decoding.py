@@ -27,6 +27,8 @@ PRESET = load_preset("article")
 class ByteVocabulary:
     """Token n is the letter chr(n + 40); 0 ends, 1 is the pause."""
 
+    thinking: tuple[int, int] | None = None
+
     def tokenize(self, text: str) -> list[int]:
         return [PAUSE] if text == " ..." else [ord(letter) - 40 for letter in text]
 
@@ -88,6 +90,10 @@ class ScriptedContext:
                 rows.append(Row(self.script(held), None))
         return rows
 
+    def fork(self, source: int, target: int) -> None:
+        assert not self.cells.get(target)
+        self.cells[target] = list(self.cells[source])
+
     def truncate(self, sequence: int, position: int = 0) -> bool:
         del self.cells.get(sequence, [])[position:]
         return True
@@ -119,6 +125,7 @@ def run(context: ScriptedContext, *tasks: Task, prompt: Sequence[int] = (5, 6, 7
     for live, event in scheduler.run():
         if isinstance(event, EntropixError):
             raise event
+        assert isinstance(event, TokenEvent)
         events[id(live)].append(event)
     assert all(live.ended for live in lives)
     assert not any(context.cells.values()), "cells are left behind"

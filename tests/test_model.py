@@ -59,8 +59,9 @@ def test_the_same_seed_repeats_and_another_differs(engine: Engine) -> None:
 
 
 def test_a_story_traces_finite_metrics(engine: Engine) -> None:
-    reply = engine.generate("Tell me a story about a dragon.", GenerationConfig(seed=3, n_predict=200))
-    assert len(reply.events) > 50
+    prompt = "Write a very long story about a dragon, with many chapters."
+    reply = engine.generate(prompt, GenerationConfig(seed=3, n_predict=200, preset="article"))
+    assert len(reply.events) > 100
     for event in reply.events:
         assert event.metrics is not None
         assert event.metrics.attention is not None

@@ -283,6 +283,14 @@ def test_leading_is_the_beginning_of_a_stable_sort(logits: Row, count: int) -> N
     assert kernels.leading(logits, count).tolist() == np.argsort(-logits, kind="stable")[:count].tolist()
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_without_filters_the_whole_of_a_large_row_survives(seed: int) -> None:
+    logits = (np.random.default_rng(seed).normal(size=3000) * 3).astype(np.float32)
+    survivors = kept(logits, only(0.5))
+    assert len(survivors) == 3000
+    assert sum(survivors.values()) == pytest.approx(1, rel=1e-12)
+
+
 def test_leading_counts_minus_zero_as_zero() -> None:
     assert kernels.leading(np.array([-0.0, 0.0, -0.0, 1.0, 0.0], np.float32), 4).tolist() == [3, 0, 1, 2]
 

@@ -1,7 +1,9 @@
 """Bytes to text, stop strings, chat templates and the strangers who write them."""
 
 import json
+import sys
 import time
+from contextlib import suppress
 from datetime import datetime
 from itertools import pairwise
 from typing import Any
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 from entropix_edge.errors import PromptError, TemplateError
 from entropix_edge.text import ChatTemplate, ControlText, Message, TextStream, as_messages, clean
 
-quick = settings(max_examples=150, deadline=None)
+quick = settings(max_examples=60, deadline=None)
 
 MULTILINGUAL = "aé‖漢🙂\u200d👩🏽\u200d🚀 e\u0301\x00z"
 
@@ -50,7 +52,7 @@ def test_a_text_may_be_split_anywhere(place: int) -> None:
 
 
 @quick
-@given(st.text(), st.lists(st.integers(0, 500)))
+@given(st.text(max_size=40), st.lists(st.integers(0, 100), max_size=20))
 def test_however_a_text_is_split_it_comes_out_whole(text: str, places: list[int]) -> None:
     assert pushed(cut(text.encode(), places)) == (text, False)
 
@@ -389,7 +391,18 @@ def test_a_refusal_of_any_length_is_short() -> None:
         "{{ " + "+".join("1" * 5000) + " }}",
         "".join(f"{{% for i{depth} in [1] %}}" for depth in range(30)) + "{% endfor %}" * 30,
     ],
-    ids=str.__len__,
+    ids=[
+        "no condition",
+        "open string",
+        "open loop",
+        "unknown filter",
+        "unknown statement",
+        "parentheses",
+        "digits",
+        "negations",
+        "a long sum",
+        "deep loops",
+    ],
 )
 def test_text_that_is_no_template_is_refused(source: str) -> None:
     assert failure(source).startswith("the model's chat template does not parse: ")
@@ -459,7 +472,8 @@ def test_a_template_that_fails_says_so(source: str) -> None:
 )
 def test_a_template_cannot_reach_python_nor_change_the_messages(expression: str) -> None:
     messages: list[Message] = [{"role": "user", "content": "Hi"}]
-    failure("{{ " + expression + " }}", messages)
+    with suppress(TemplateError):
+        assert not rendered("{{ " + expression + " }}", messages)  # Jinja writes what is forbidden as nothing
     assert messages == ASK
 
 
@@ -499,8 +513,8 @@ def test_python_s_own_names_are_not_there(name: str) -> None:
         "('%s' * 1000) | format('x' * 1000000)",
         "'{:1000000000}'.format(1)",
         "'{:{w}}'.format(1, w=10**9)",
-        "('{0}' * 100000).format('x' * 1000000)",
-        "('{x}' * 100000).format_map({'x': 'y' * 1000000})",
+        "('{0}' * 10000).format('x' * 1000000)",
+        "('{x}' * 10000).format_map({'x': 'y' * 1000000})",
         "'a'.ljust(10**9)",
         "'a'.rjust(10**9)",
         "'a'.center(10**9)",
@@ -555,13 +569,16 @@ def test_many_small_steps_cannot_build_something_huge(source: str) -> None:
     [
         "{% for a in range(100000) %}{% for b in range(100000) %}x{% endfor %}{% endfor %}",
         "{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}",
-        "{% for a in range(100000) %}{% for b in range(100000) %}{% if b is sequence %}{% endif %}{% endfor %}{% endfor %}",
+        "{% for a in range(100000) %}{% for b in range(100000) %}{{ '' if b is sequence }}{% endfor %}{% endfor %}",
         "{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(60) }}",
     ],
     ids=["with output", "without output", "with errors swallowed", "macros"],
 )
-def test_a_template_without_end_is_stopped(source: str) -> None:
-    failure(source)
+def test_a_template_without_end_is_stopped(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("entropix_edge.text.sandbox._SECONDS", 0.05)  # of the one second
+    before = sys.gettrace()
+    assert "it takes too long" in failure(source)
+    assert sys.gettrace() is before
 
 
 @pytest.mark.parametrize(
@@ -578,8 +595,8 @@ def test_a_template_that_calls_itself_for_ever_is_stopped(source: str) -> None:
 
 
 def test_a_template_that_failed_works_again_with_other_messages() -> None:
-    template = ChatTemplate("{% for a in range(100000) %}{{ messages[0].content * 1000 }}{% endfor %}")
-    with pytest.raises(TemplateError, match="too long"):
+    template = ChatTemplate("{% for a in range(5000) %}{{ messages[0].content * 10000 }}{% endfor %}")
+    with pytest.raises(TemplateError, match="it builds a text that is too long"):
         template.render(ASK)
     assert template.render([{"role": "user", "content": ""}]) == ""
 
@@ -587,6 +604,6 @@ def test_a_template_that_failed_works_again_with_other_messages() -> None:
 def test_a_long_conversation_is_no_attack() -> None:
     messages: list[Message] = [{"role": "user", "content": "word " * 100}] * 1000
     assert rendered(CHATML, messages).count("<|im_start|>user") == 1000
-    accumulating = "{% set ns = namespace(t='') %}{% for m in messages %}{% set ns.t = ns.t ~ m.content %}{% endfor %}{{ ns.t | length }}"
-    assert rendered(accumulating, messages[:300]) == "150000"
+    gather = "{% set ns = namespace(t='') %}{% for m in messages %}{% set ns.t = ns.t ~ m.content %}{% endfor %}"
+    assert rendered(gather + "{{ ns.t | length }}", messages[:300]) == "150000"
     assert json.loads(rendered("{{ messages | tojson }}", messages)) == messages

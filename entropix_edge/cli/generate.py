@@ -14,6 +14,7 @@ import click
 from ..config import DEFAULT_MODEL, EngineConfig, GenerationConfig
 from ..errors import ConfigError
 from ..strategy import load_preset, override
+from ..types import TokenEvent
 from . import EXIT_FAILED, EXIT_INTERRUPTED
 from .options import (
     engine_options,
@@ -123,10 +124,10 @@ class _Run:
         with contextlib.ExitStack() as stack:
             stack.callback(self._stream.close)
             trace = self._open_trace(stack)
-            for event in self._stream:
+            for event in self._stream.everything():
                 if trace:
                     trace.write(event)
-                if not as_json:
+                if isinstance(event, TokenEvent) and not as_json:
                     printer.write(event)
                 if interrupt():
                     self._stream.cancel()
@@ -169,7 +170,9 @@ class _Run:
         reply = self._stream.reply()
         return Stats(
             reply.events,
+            reply.roads,
             prompt_tokens=reply.prompt_tokens,
+            decoded_tokens=reply.decoded_tokens,
             prompt_seconds=reply.prompt_seconds,
             generation_seconds=reply.generation_seconds,
             startup_seconds=self._startup,

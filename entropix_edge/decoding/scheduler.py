@@ -1,6 +1,6 @@
 """The trampoline: every live generation's feeds in one batch, one decode, each its row.
 
-It alone owns sequence ids. A generation is admitted only when its cells are free; its sequence is freed
+It alone owns sequence ids. A generation is admitted only when its cells are free; what it holds is freed
 however it ends.
 """
 
@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from ..errors import ContextError, EntropixError
-from ..types import Cell, Feed
+from ..types import Cell, Feed, Fork, Keep, Rewind
 from .generation import Cancelled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from ..types import Event, Row
-    from .generation import Generation
+    from ..types import Event, Request, Row
+    from .generation import Answer, Generation
 
 
 class Decoder(Protocol):
@@ -31,19 +31,39 @@ class Decoder(Protocol):
     def decode(self, cells: Sequence[Cell]) -> list[Row] | None:
         """Decode tokens, and give the rows of the wanted ones; None where it was stopped."""
 
+    def fork(self, source: int, target: int) -> None:
+        """Let an empty sequence hold all that another holds."""
+
     def truncate(self, sequence: int, position: int = 0) -> bool:
-        """Drop a sequence's cells from a position on."""
+        """Drop a sequence's cells from a position on; False where that is impossible."""
+
+
+@dataclass(eq=False, slots=True)
+class Lane:
+    """One sequence of a generation: its own, or a child's."""
+
+    sequence: int
+    position: int = 0  # cells that it holds
+    feed: deque[int] = field(default_factory=deque)  # tokens asked for and not yet decoded
 
 
 @dataclass(eq=False, slots=True)
 class Live:
-    """A generation that the scheduler runs."""
+    """A generation that the scheduler runs.
+
+    Attributes:
+        cells: how many it may hold; children share them, and what they need beyond is lent.
+        decoded: tokens decoded for it so far, its prompt and all its children included.
+        ended: nothing more will come of it.
+    """
 
     coroutine: Generation
     cells: int
-    sequence: int = -1
-    position: int = 0  # cells that its sequence holds
-    feed: deque[int] = field(default_factory=deque)  # tokens asked for and not yet decoded
+    lane: Lane | None = None
+    branches: list[Lane] = field(default_factory=list)
+    lent: int = 0
+    request: Feed | None = None
+    decoded: int = 0
     cancelled: bool = False
     ended: bool = False
 
@@ -57,14 +77,21 @@ class Scheduler:
 
     Args:
         context: no one else decodes in it meanwhile.
+        generations: most of them at once; the sequences beyond are for their children.
     """
 
-    def __init__(self, context: Decoder) -> None:
+    def __init__(self, context: Decoder, generations: int | None = None) -> None:
         self._context = context
+        self._most = generations or context.sequences
         self._free_sequences = list(range(context.sequences - 1, -1, -1))
         self._free_cells = context.n_ctx
         self._waiting: deque[Live] = deque()
         self._live: list[Live] = []
+
+    @property
+    def free(self) -> tuple[int, int]:
+        """Sequences and cells that nobody holds."""
+        return len(self._free_sequences), self._free_cells
 
     def add(self, coroutine: Generation, cells: int) -> Live:
         """Queue a generation that will hold at most `cells` cells.
@@ -96,10 +123,10 @@ class Scheduler:
         live.ended = True
         if live in self._waiting:
             self._waiting.remove(live)
-        if live in self._live:
+        if live in self._live and live.lane:
             self._live.remove(live)
-            self._context.truncate(live.sequence)
-            self._free_sequences.append(live.sequence)
+            self._drop_branches(live, live.branches)
+            self._free(live.lane)
             self._free_cells += live.cells
 
     def close(self) -> None:
@@ -112,23 +139,28 @@ class Scheduler:
     def _admit(self) -> list[Live]:
         """Start waiting generations, in their order, while there is room for the next."""
         admitted = []
-        while self._waiting and self._free_sequences and self._waiting[0].cells <= self._free_cells:
+        while (
+            self._waiting
+            and self._free_sequences
+            and len(self._live) < self._most
+            and self._waiting[0].cells <= self._free_cells
+        ):
             live = self._waiting.popleft()
-            live.sequence = self._free_sequences.pop()
+            live.lane = Lane(self._free_sequences.pop())
             self._free_cells -= live.cells
             self._live.append(live)
             admitted.append(live)
         return admitted
 
     def _decode(self) -> Iterator[tuple[Live, Event | EntropixError]]:
-        """One decode of what all want, and each its row."""
+        """One decode of what all want, and each its rows."""
         cells, fed = self._batch()
         if not cells:
             return
         try:
             rows = self._context.decode(cells)
         except ContextError as error:
-            for live, _count in fed:
+            for live in dict.fromkeys(live for live, _lane, _count in fed):
                 self.remove(live)
                 yield live, error
             return
@@ -136,44 +168,52 @@ class Scheduler:
             for live in list(self._live):
                 yield from self._stop(live)
             return
-        complete = []
-        for live, count in fed:
-            live.position += count
+        answers: dict[Live, list[Row]] = {}
+        fresh = iter(rows)
+        for live, lane, count in fed:
+            lane.position += count
+            live.decoded += count
             for _ in range(count):
-                live.feed.popleft()
-            if not live.feed:
-                complete.append(live)
-        for live, row in zip(complete, rows, strict=True):
-            yield from self._advance(live, row)
+                lane.feed.popleft()
+            if not lane.feed:
+                answers.setdefault(live, []).append(next(fresh))
+        for live, own in answers.items():
+            branched = live.request is not None and live.request.branches
+            yield from self._advance(live, tuple(own) if branched else own[0])
 
-    def _batch(self) -> tuple[list[Cell], list[tuple[Live, int]]]:
-        """The next tokens of every generation: single tokens first, then as much prompt as fits.
+    def _batch(self) -> tuple[list[Cell], list[tuple[Live, Lane, int]]]:
+        """The next tokens of every lane: single tokens first, then as much prompt as fits.
 
         The last token of a prompt waits for the next batch, as a single token. So rows always come from
         the same shape of batch, and a step repeated after a rewind gives the same row: llama.cpp's
-        arithmetic depends on that shape.
+        arithmetic depends on that shape. Single tokens always fit: a batch has room for every sequence.
         """
         cells: list[Cell] = []
-        fed: list[tuple[Live, int]] = []
-        for live in sorted(self._live, key=lambda live: len(live.feed) > 1):
-            waiting = len(live.feed)
+        fed: list[tuple[Live, Lane, int]] = []
+        lanes = [(live, lane) for live in self._live for lane in (live.lane, *live.branches) if lane and lane.feed]
+        for live, lane in sorted(lanes, key=lambda pair: len(pair[1].feed) > 1):
+            waiting = len(lane.feed)
             count = min(max(waiting - 1, 1), self._context.n_batch - len(cells))
-            if not waiting or not count:
-                continue
-            cells.extend(
-                Cell(live.feed[i], live.position + i, live.sequence, wanted=waiting == 1) for i in range(count)
-            )
-            fed.append((live, count))
+            if count:
+                cells.extend(
+                    Cell(lane.feed[i], lane.position + i, lane.sequence, wanted=waiting == 1) for i in range(count)
+                )
+                fed.append((live, lane, count))
         return cells, fed
 
-    def _advance(self, live: Live, row: Row | None) -> Iterator[tuple[Live, Event | EntropixError]]:
-        """Give a generation its row, pass its events on, and take its next request."""
+    def _advance(self, live: Live, answer: Answer) -> Iterator[tuple[Live, Event | EntropixError]]:
+        """Give a generation its answer, pass its events on, and take requests up to the next feed."""
         try:
-            said = live.coroutine.send(row)
-            while not isinstance(said, Feed):
-                yield live, said
-                said = live.coroutine.send(None)
-            live.feed.extend(said.tokens)
+            while True:
+                said = live.coroutine.send(answer)
+                if isinstance(said, Feed):
+                    self._take(live, said)
+                    return
+                if isinstance(said, (Fork, Keep, Rewind)):
+                    answer = self._serve(live, said)
+                else:
+                    yield live, said
+                    answer = None
         except StopIteration:
             self.remove(live)
         except EntropixError as error:
@@ -184,7 +224,77 @@ class Scheduler:
         """Tell a generation to end, and pass on what it says to that."""
         if live in self._waiting:
             live.coroutine.send(None)  # a coroutine that has not begun cannot answer
-        said = live.coroutine.throw(Cancelled())
-        self.remove(live)
-        if not isinstance(said, Feed):
-            yield live, said
+        try:
+            said = live.coroutine.throw(Cancelled())
+            while True:
+                if not isinstance(said, (Feed, Fork, Keep, Rewind)):
+                    yield live, said
+                said = live.coroutine.send(None)
+        except StopIteration:
+            self.remove(live)
+
+    # --- what a generation may ask ------------------------------------------------------------------
+
+    def _take(self, live: Live, feed: Feed) -> None:
+        """Note the tokens that a generation wants decoded."""
+        assert live.lane
+        live.request = feed
+        if not feed.branches:
+            live.lane.feed.extend(feed.tokens)
+        for branch, token in zip(feed.branches, feed.tokens, strict=False):
+            live.branches[branch].feed.append(token)
+
+    def _serve(self, live: Live, request: Request) -> bool | None:
+        """Do at once what needs no decode."""
+        match request:
+            case Fork(children, horizon):
+                return self._fork(live, children, horizon)
+            case Keep(branch):
+                self._keep(live, branch)
+                return None
+            case Rewind(position):
+                return self._rewind(live, position)
+            case _:
+                raise AssertionError(f"not served at once: {request}")
+
+    def _fork(self, live: Live, children: int, horizon: int) -> bool:
+        """Make children, where sequences and cells are free for them."""
+        assert live.lane
+        lent = max(0, children * horizon - (live.cells - live.lane.position))
+        if live.branches or children > len(self._free_sequences) or lent > self._free_cells:
+            return False
+        live.lent = lent
+        self._free_cells -= lent
+        for _ in range(children):
+            child = Lane(self._free_sequences.pop(), live.lane.position)
+            self._context.fork(live.lane.sequence, child.sequence)
+            live.branches.append(child)
+        return True
+
+    def _keep(self, live: Live, branch: int | None) -> None:
+        """Let one child take the generation's place, and drop the rest."""
+        assert live.lane
+        kept = None if branch is None else live.branches[branch]
+        self._drop_branches(live, [lane for lane in live.branches if lane is not kept])
+        if kept:
+            self._free(live.lane)
+            live.lane = kept
+            live.branches = []
+
+    def _rewind(self, live: Live, position: int) -> bool:
+        assert live.lane
+        if not self._context.truncate(live.lane.sequence, position):
+            return False
+        live.lane.position = position
+        return True
+
+    def _drop_branches(self, live: Live, lanes: list[Lane]) -> None:
+        for lane in list(lanes):
+            self._free(lane)
+            live.branches.remove(lane)
+        self._free_cells += live.lent
+        live.lent = 0
+
+    def _free(self, lane: Lane) -> None:
+        self._context.truncate(lane.sequence)
+        self._free_sequences.append(lane.sequence)

@@ -194,8 +194,21 @@ class Context:
 
     # --- sequences --------------------------------------------------------------------------------
 
+    def fork(self, source: int, target: int) -> None:
+        """Let an empty sequence hold all that another holds. Cells are shared, nothing is computed."""
+        llama.llama_memory_seq_cp(self._memory, source, target, -1, -1)
+
     def truncate(self, sequence: int, position: int = 0) -> bool:
-        """Drop a sequence's cells from a position on. False where the state cannot be rewound there."""
+        """Drop a sequence's cells from a position on. False, and nothing done, where that is impossible.
+
+        A recurrent state cannot be rewound, and a sliding window only while it still holds what the
+        tokens before `position` attend to. Dropping everything is always possible.
+        """
+        if position > 0:
+            kept_from = llama.llama_memory_seq_pos_min(self._memory, sequence)
+            window = llama.llama_model_n_swa(self.model.handle)
+            if kept_from > max(0, position - window):
+                return False
         return bool(llama.llama_memory_seq_rm(self._memory, sequence, position, -1))
 
     def used(self, sequence: int) -> int:

@@ -19,6 +19,7 @@ class Vocabulary:
         self._handle = handle
         self.size: int = llama.llama_vocab_n_tokens(handle)
         self._pieces: dict[int, bytes] = {}
+        self.thinking = self._thinking_tags()
 
     def tokenize(self, text: str, *, add_special: bool = False, parse_special: bool = False) -> list[int]:
         """Token ids of a text.
@@ -41,6 +42,12 @@ class Vocabulary:
             if not room < -count < 2**31 - 1:
                 raise ModelFileError(f"the model's vocabulary cannot tokenize a text of {len(data)} bytes")
             room = -count
+
+    def _thinking_tags(self) -> tuple[int, int] | None:
+        """The tokens between which the model thinks aloud, where it has such."""
+        tags = [self.tokenize(text, parse_special=True) for text in ("<think>", "</think>")]
+        opening, closing = tags
+        return (opening[0], closing[0]) if len(opening) == len(closing) == 1 else None
 
     def piece(self, token: int) -> bytes:
         """The bytes that a token adds to a text; none for a control token."""

@@ -193,7 +193,7 @@ def survivors(logits, maximum, temperature, top_k, top_p, min_p, quantile):
     """Tokens that the filters keep, best first, with their weights and the mass of all that survive.
 
     Each filter keeps a leading part of the same ranking, so only as much of it is sorted as the
-    filters, or a draw at `quantile` ≤ 1 of the mass, can reach.
+    filters, or a draw at `quantile` of the mass, can reach; with a quantile of 1 all survivors come back.
 
     Returns:
         indices (int64), weights e^((x − max)/T) (float64), and the mass that weights are shares of.
@@ -225,7 +225,7 @@ def survivors(logits, maximum, temperature, top_k, top_p, min_p, quantile):
             if top_p < 1.0 and mass >= top_p * total * _SLACK:
                 complete = True
                 break
-            if not complete and top_p >= 1.0 and min_p == 0.0 and mass > quantile * total:
+            if quantile < 1.0 and not complete and top_p >= 1.0 and min_p == 0.0 and mass > quantile * total:
                 return indices[:kept], weights[:kept], total
         if complete:
             return indices[:kept], weights[:kept], mass

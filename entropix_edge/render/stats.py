@@ -5,15 +5,18 @@ from __future__ import annotations
 import resource
 import sys
 from collections import Counter
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from ..types import Strategy
+from ..types import BranchEvent, Origin, RejectedEvent, RewindEvent, Strategy
 from .terminal import STYLES
 
 if TYPE_CHECKING:
-    from ..types import Event
+    from collections.abc import Iterable
+
+    from ..types import SideEvent, TokenEvent
 
 _MIB = 2**20
 
@@ -28,8 +31,10 @@ class Stats:
     """Statistics of one reply.
 
     Args:
-        events: all its events.
+        events: its token events.
+        roads: what else happened.
         prompt_tokens: how many tokens the prompt was.
+        decoded_tokens: how many were decoded beyond it.
         prompt_seconds: until the first token was there.
         generation_seconds: from the first token to the last.
         startup_seconds: before the prompt: reading the model.
@@ -37,14 +42,23 @@ class Stats:
 
     def __init__(
         self,
-        events: tuple[Event, ...],
+        events: tuple[TokenEvent, ...],
+        roads: tuple[SideEvent, ...],
         *,
         prompt_tokens: int,
+        decoded_tokens: int,
         prompt_seconds: float,
         generation_seconds: float,
         startup_seconds: float,
     ) -> None:
         tokens = [event for event in events if event.token_id is not None]
+        self.decoded_tokens = decoded_tokens
+        self.acts = {
+            "branches": sum(isinstance(road, BranchEvent) and road.kept for road in roads),
+            "rejections": sum(isinstance(road, RejectedEvent) for road in roads),
+            "rewinds": sum(isinstance(road, RewindEvent) for road in roads),
+            "pauses": _runs(event.origin is Origin.FORCED for event in tokens),
+        }
         self.tokens = len(tokens)
         self.prompt_tokens = prompt_tokens
         self.prompt_seconds = prompt_seconds
@@ -77,6 +91,7 @@ class Stats:
         return {
             "prompt_tokens": self.prompt_tokens,
             "tokens": self.tokens,
+            "decoded_tokens": self.decoded_tokens,
             "startup_seconds": self.startup_seconds,
             "time_to_first_token": self.prompt_seconds,
             "generation_seconds": self.generation_seconds,
@@ -86,6 +101,7 @@ class Stats:
             "mean_varentropy": self.mean_varentropy,
             "mean_attention_entropy": self.mean_attention_entropy,
             "strategies": {strategy.value: self.share(strategy) for strategy in Strategy},
+            "acts": self.acts,
             "peak_memory": self.peak_memory,
         }
 
@@ -108,6 +124,11 @@ class Stats:
         for name, value in facts.items():
             table.add_row(name.replace("_", " "), str(value))
         return table
+
+
+def _runs(marks: Iterable[bool]) -> int:
+    """How many runs of True there are."""
+    return sum(mark for mark, _group in groupby(marks))
 
 
 def _mean(values: list[float]) -> float:

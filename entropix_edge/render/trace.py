@@ -7,12 +7,14 @@ import logging
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from ..types import TokenEvent
+from ..types import BranchEvent, FallbackEvent, RejectedEvent, RewindEvent, TokenEvent
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from ..types import Event
+
+_KINDS = {BranchEvent: "branch", RejectedEvent: "rejected", RewindEvent: "rewind", FallbackEvent: "fallback"}
 
 logger = logging.getLogger("entropix_edge")
 
@@ -20,11 +22,14 @@ logger = logging.getLogger("entropix_edge")
 def as_record(event: Event) -> dict[str, Any]:
     """An event's fields under their own names, ready for JSON.
 
-    `metrics` and `metrics.attention` are nested objects. `origin` is present on tokens only.
+    `metrics` and `metrics.attention` are nested objects. Tokens have `origin`; what is no token has `event`.
     """
     record = asdict(event)
-    if isinstance(event, TokenEvent) and event.token_id is None:
+    if not isinstance(event, TokenEvent):
+        return {"event": _KINDS[type(event)], **record}
+    if event.token_id is None:
         del record["origin"]
+        return {"event": "end", **record}
     return record
 
 

@@ -8,7 +8,7 @@ from dataclasses import fields, replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_origin, get_type_hints
 
 from ..config import Preset
 from ..errors import ConfigError
@@ -143,6 +143,8 @@ def _parse(key: str, value: object, hint: object) -> object:
         return value
     if hint == tuple[str, ...]:
         return (value,)
+    if get_origin(hint) is Literal:
+        return value
     kind = int if hint is int else float
     try:
         return kind(value)

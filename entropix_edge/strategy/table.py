@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, TypeVar, assert_never
 
-from ..types import NO_ATTENTION, Argmax, Draw, Pause, SamplerSettings, Strategy
+from ..types import NO_ATTENTION, Argmax, Branch, Draw, Pause, SamplerSettings, Strategy
 
 if TYPE_CHECKING:
     from ..config import Preset, SamplerName
@@ -56,9 +56,11 @@ def plan(
         case Strategy.ARGMAX:
             return Argmax()
         case Strategy.BRANCH:
-            return _branch(preset, attention)
+            draw = _branch(preset, attention)
+            return Branch(draw) if preset.branch.children >= 2 else draw
         case Strategy.PAUSE:
-            return _after_pause(preset, attention) if after_pause else Pause()
+            draw = _after_pause(preset, attention)
+            return draw if after_pause else Pause(draw)
         case Strategy.RESAMPLE:
             return _resample(preset, attention)
         case Strategy.ADAPTIVE:
@@ -91,14 +93,13 @@ def _after_pause(preset: Preset, attention: AttentionMetrics) -> Draw:
 def _resample(preset: Preset, attention: AttentionMetrics) -> Draw:
     base, rule = preset.sampler, preset.resample
     scale = rule.temperature_scale + rule.temperature_attention_varentropy * attention.varentropy
-    return Draw(
-        SamplerSettings(
-            temperature=max(rule.temperature_min, base.temperature * scale),
-            top_k=base.top_k,
-            top_p=max(rule.top_p_min, base.top_p - rule.top_p_attention_entropy * attention.entropy),
-            min_p=base.min_p,
-        )
+    settings = SamplerSettings(
+        temperature=max(rule.temperature_min, base.temperature * scale),
+        top_k=base.top_k,
+        top_p=max(rule.top_p_min, base.top_p - rule.top_p_attention_entropy * attention.entropy),
+        min_p=base.min_p,
     )
+    return Draw(settings, atypical=rule.atypical, redraws=rule.redraws)
 
 
 def _adaptive(preset: Preset, metrics: Metrics, attention: AttentionMetrics) -> Draw:

@@ -145,4 +145,4 @@ class ChatTemplate:
 
 
 def _line(reason: object) -> str:
-    return shorten(str(reason), _LONGEST_REASON, placeholder=" …") or type(reason).__name__
+    return shorten(str(reason)[: 2 * _LONGEST_REASON], _LONGEST_REASON, placeholder=" …") or type(reason).__name__

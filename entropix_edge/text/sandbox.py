@@ -1,8 +1,8 @@
 """Jinja's immutable sandbox, which keeps a template from Python's objects, with bounds on time and size.
 
-Whatever could build much out of little is measured before it runs, or is not offered. What no bound here
-sees (a list that holds itself many times over, written out) is left to the deadline, which a single call
-into C outlasts.
+Whatever could build much out of little is measured before it runs, or is not offered; what runs on is
+stopped by a deadline. Not bounded: one call into C that never comes back to Python, such as writing out
+a list of lists that share their parts thirty levels deep.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from jinja2.compiler import Frame
     from jinja2.runtime import Context
 
-_LONGEST = 64_000_000  # characters and items of lists, all that one template builds
+_LONGEST = 64_000_000  # characters, an item of a list counting as 8: all that one template builds
 _SECONDS = 1.0  # of this thread's processor time; a prompt takes milliseconds
 _STEPS = 50  # lines and calls between two looks at the clock
 _LARGEST_NUMBER = 10**9
@@ -125,7 +125,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         """Measure what an operator will build, then apply it."""
         if operator == "+" and hasattr(left, "__len__") and hasattr(right, "__len__"):
-            check_length(len(left) + len(right))
+            check_length(_size(left) + _size(right))
         elif operator == "*":
             _check_product(left, right)
         elif operator == "**" and not (abs(left) <= _LARGEST_NUMBER and abs(right) <= 64):
@@ -159,12 +159,16 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return measured
 
 
+def _size(value: Any) -> int:
+    return len(value) if isinstance(value, str) else 8 * len(value)
+
+
 def _check_product(left: Any, right: Any) -> None:
     if isinstance(left, int) and isinstance(right, int) and left.bit_length() + right.bit_length() > _BITS:
         raise SecurityError("it multiplies numbers that are too large")
     for sequence, times in ((left, right), (right, left)):
         if hasattr(sequence, "__len__") and isinstance(times, int):
-            check_length(len(sequence) * times)
+            check_length(_size(sequence) * times)
 
 
 def _check_percent(form: str, values: Any) -> None:

@@ -40,6 +40,14 @@ class TextStream:
             return text
         return self._release(len(self._held) - self._partial())
 
+    def copy(self) -> TextStream:
+        """The same state, independent of this one."""
+        twin = TextStream(self._stop)
+        twin._decoder.setstate(self._decoder.getstate())
+        twin._held = self._held
+        twin.stopped = self.stopped
+        return twin
+
     def flush(self) -> str:
         """The text still held back; an unfinished character at the very end is dropped."""
         return self._release(len(self._held))

@@ -1,0 +1,97 @@
+"""What keeps the acts within bounds: the budget of extra tokens, the manners of pauses, the way out of loops."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..config import BranchRule, LoopRule, PauseRule
+    from .generation import Vocabulary
+
+
+class Budget:
+    """Extra tokens decoded: never more than a share of the reply, a credit at its start counted in."""
+
+    def __init__(self, rule: BranchRule) -> None:
+        self._rule = rule
+        self.spent = 0
+
+    def allows(self, tokens: int, written: int) -> bool:
+        """Whether so many more may be decoded after so many were written."""
+        return self.spent + tokens <= self._rule.budget * (written + self._rule.credit)
+
+    def spend(self, tokens: int) -> None:
+        """Note extra tokens that were decoded."""
+        self.spent += tokens
+
+
+class PauseGuard:
+    """When a pause does no harm.
+
+    With a cooldown in the rule: not within it, not inside a word, not after a control token, and for a model
+    with thinking tags inside the thinking alone. Without one only right after another pause.
+    """
+
+    def __init__(self, rule: PauseRule, vocabulary: Vocabulary, prompt: Sequence[int]) -> None:
+        self._rule = rule
+        self._vocabulary = vocabulary
+        self._ends: list[int] = []  # index after each pause
+        self._thinking = False
+        for token in prompt:
+            self.see(token)
+
+    def see(self, token: int) -> None:
+        """Follow whether the model is thinking."""
+        if self._vocabulary.thinking and token in self._vocabulary.thinking:
+            self._thinking = token == self._vocabulary.thinking[0]
+
+    def just_paused(self, index: int) -> bool:
+        """Whether the token before this index ended a pause."""
+        return bool(self._ends) and self._ends[-1] == index
+
+    def allows(self, tokens: Sequence[int], next_piece: bytes) -> bool:
+        """Whether a pause may stand after these tokens of the reply, before what would come next."""
+        rule, index = self._rule, len(tokens)
+        if rule.most and len(self._ends) >= rule.most:
+            return False
+        if rule.cooldown == 0:
+            return True
+        if index - (self._ends[-1] if self._ends else 0) < rule.cooldown:
+            return False
+        if self._vocabulary.thinking and not self._thinking:
+            return False
+        if self._vocabulary.is_control(tokens[-1]):
+            return False
+        return next_piece[:1].isspace() or self._vocabulary.piece(tokens[-1])[-1:].isspace()
+
+    def note(self, index: int, length: int) -> None:
+        """Note a pause of so many tokens at this index."""
+        self._ends.append(index + length)
+
+    def forget(self, index: int) -> None:
+        """Forget what came after this index: it was taken back."""
+        self._ends = [end for end in self._ends if end <= index]
+
+
+_LONGEST_PERIOD = 64
+
+
+def loop_token(tokens: Sequence[int], rule: LoopRule) -> int | None:
+    """The token that would carry a loop on, where the tokens end in one.
+
+    A loop is a period that has come `repeats` times and over at least `span` tokens. Only periods whose last
+    token matches are compared, so an ordinary step costs a few microseconds.
+    """
+    count = len(tokens)
+    if not rule.span or count <= rule.span:
+        return None
+    last = tokens[-1]
+    for period in range(1, min(_LONGEST_PERIOD, count // rule.repeats) + 1):
+        if tokens[-1 - period] != last:
+            continue
+        same = max(rule.span, period * rule.repeats) - period
+        if same + period <= count and tokens[-same:] == tokens[-same - period : -period]:
+            return tokens[-period]
+    return None
