@@ -50,7 +50,7 @@ def open_context(request: pytest.FixtureRequest, tiny_model: Path) -> Callable[.
 
     def make(layers: Sequence[int], **options: int) -> Context:
         model = Model(tiny_model)
-        context = Context(model, n_ctx=256, layers=layers, exact=True, **options)  # type: ignore[arg-type]
+        context = Context(model, threads=1, n_ctx=256, layers=layers, exact=True, **options)  # type: ignore[arg-type]
         request.addfinalizer(model.close)
         request.addfinalizer(context.close)
         assert context.tap
@@ -121,7 +121,7 @@ def test_the_layout_of_tensors_is_where_the_tap_looks() -> None:
 
 
 def test_too_little_room_is_reported_and_not_overrun(tiny_model: Path) -> None:
-    with Model(tiny_model) as model, Context(model, n_ctx=256, layers=(2,)) as context:
+    with Model(tiny_model) as model, Context(model, threads=1, n_ctx=256, layers=(2,)) as context:
         assert context.tap
         small = AttentionTap((2,), model.n_layer, 1, 1, 1)
         context.tap._state[:] = small._state

@@ -38,7 +38,7 @@ def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
 @pytest.fixture
 def generate(cli: Cli, tiny_model: Path) -> Cli:
     def invoke(*arguments: object, model: Path = tiny_model) -> Result:
-        return cli("generate", "-m", model, "-c", 256, "-s", 1, "-n", 12, *arguments)
+        return cli("generate", "-m", model, "-c", 256, "-t", 1, "-s", 1, "-n", 12, *arguments)
 
     return invoke
 

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from entropix_edge.config import ArgmaxRule
 from entropix_edge.decoding import Scheduler, Task, generate
+from entropix_edge.decoding.guards import loop_token
 from entropix_edge.errors import ContextError, EntropixError, MetricsError
 from entropix_edge.strategy import load_preset
 from entropix_edge.types import Cell, FinishReason, Origin, Row, Strategy, TokenEvent
@@ -22,6 +24,7 @@ END = 0
 PAUSE = 1
 N_VOCAB = 64
 PRESET = load_preset("article")
+ALWAYS = ArgmaxRule(entropy_below=1e9, varentropy_below=1e9)
 
 
 class ByteVocabulary:
@@ -125,8 +128,8 @@ def run(context: ScriptedContext, *tasks: Task, prompt: Sequence[int] = (5, 6, 7
     for live, event in scheduler.run():
         if isinstance(event, EntropixError):
             raise event
-        assert isinstance(event, TokenEvent)
-        events[id(live)].append(event)
+        if isinstance(event, TokenEvent):
+            events[id(live)].append(event)
     assert all(live.ended for live in lives)
     assert not any(context.cells.values()), "cells are left behind"
     return [events[id(live)] for live in lives]
@@ -220,6 +223,47 @@ def test_a_seed_repeats_and_another_differs() -> None:
 
     assert reply(1) == reply(1)
     assert reply(1) != reply(2)
+
+
+EDGE = load_preset("edge")
+LOOP = 21
+
+
+def in_a_loop(held: list[int]) -> Logits:
+    """A model that wants to say the same for ever, and has something else to say."""
+    row = np.full(N_VOCAB, -8.0, np.float32)
+    row[END] = -1000
+    row[LOOP] = 0
+    return row
+
+
+def test_a_loop_that_cannot_be_left_ends_the_reply() -> None:
+    context = ScriptedContext(in_a_loop, n_ctx=1000)
+    (events,) = run(context, task(preset=replace(EDGE, argmax=ALWAYS), room=1000))
+    assert events[-1].finish_reason is FinishReason.REPETITION
+    assert events[-1].token_id is None
+    others = [event for event in events[:-1] if event.token_id != LOOP]
+    assert len(others) == EDGE.loop.bans
+    assert len(events) < (EDGE.loop.bans + 1) * (EDGE.loop.span + 2) + 1
+
+
+def test_a_loop_that_is_left_goes_on() -> None:
+    def script(held: list[int]) -> Logits:
+        left = any(token != LOOP for token in held[3:])
+        return sure_of(END) if left else in_a_loop(held)
+
+    (events,) = run(ScriptedContext(script, n_ctx=1000), task(preset=replace(EDGE, argmax=ALWAYS), room=1000))
+    assert events[-1].finish_reason is FinishReason.STOP
+
+
+def test_honest_repetition_is_no_loop() -> None:
+    rule = EDGE.loop
+    assert loop_token([5] * rule.span, rule) is None
+    assert loop_token([5] * (rule.span + 1), rule) == 5
+    assert loop_token([5, 6] * (rule.span // 2) + [5], rule) == 6
+    assert loop_token(list(range(20)) * (rule.repeats - 1), rule) is None
+    assert loop_token(list(range(20)) * rule.repeats, rule) == 0
+    assert loop_token([5] * 1000, load_preset("article").loop) is None
 
 
 def test_nan_is_refused_with_its_position() -> None:

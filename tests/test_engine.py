@@ -24,7 +24,7 @@ from entropix_edge import (
 )
 from entropix_edge.llama import Model
 
-EXACT = EngineConfig(ctx_size=256, exact=True)
+EXACT = EngineConfig(threads=1, ctx_size=256, exact=True)
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def test_a_reply_without_a_seed_names_one_that_repeats_it(engine: Engine) -> Non
 
 
 def test_streams_side_by_side_say_what_they_would_say_alone(tiny_model: Path) -> None:
-    with Engine.open(tiny_model, EngineConfig(ctx_size=256, exact=True, sequences=3)) as engine:
+    with Engine.open(tiny_model, EngineConfig(threads=1, ctx_size=256, exact=True, sequences=3)) as engine:
         alone = [engine.generate(text, config(seed=3)).text for text in ("one", "two", "three")]
         streams = [engine.stream(text, config(seed=3)) for text in ("one", "two", "three")]
         texts = ["", "", ""]
@@ -115,14 +115,14 @@ def test_a_flag_stops_a_decode(tiny_model: Path) -> None:
 
 
 def test_a_reply_ends_where_the_context_does(tiny_model: Path) -> None:
-    with Engine.open(tiny_model, EngineConfig(ctx_size=32)) as engine:
+    with Engine.open(tiny_model, EngineConfig(threads=1, ctx_size=32)) as engine:
         reply = engine.generate("hello", config(n_predict=-1, sampler="temperature", seed=2))
     assert reply.finish_reason is FinishReason.CONTEXT
     assert len(reply.events) == 32 - reply.prompt_tokens + 1
 
 
 def test_a_prompt_longer_than_the_context_is_refused(tiny_model: Path) -> None:
-    with Engine.open(tiny_model, EngineConfig(ctx_size=32)) as engine:
+    with Engine.open(tiny_model, EngineConfig(threads=1, ctx_size=32)) as engine:
         with pytest.raises(PromptError, match=r"the prompt is \d+ tokens and the context 32"):
             engine.generate("hello " * 100)
         assert engine.generate("hi", config(n_predict=2)).events
@@ -184,7 +184,7 @@ def test_a_failing_template_names_the_way_out(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("attention", "layers"), [("last", (2,)), ("all", (0, 1, 2)), ((0, 2), (0, 2)), ("off", ())])
 def test_layers_are_selectable(tiny_model: Path, attention: str, layers: tuple[int, ...]) -> None:
-    with Engine.open(tiny_model, EngineConfig(attention=attention, ctx_size=64)) as engine:  # type: ignore[arg-type]
+    with Engine.open(tiny_model, EngineConfig(threads=1, attention=attention, ctx_size=64)) as engine:  # type: ignore[arg-type]
         assert engine.watched_layers == layers
         for event in engine.generate("hello", config(n_predict=5)).events:
             assert event.metrics is not None
@@ -204,12 +204,12 @@ def test_attention_and_flash_attention_exclude_each_other() -> None:
 
 def test_a_context_larger_than_memory_is_refused(tiny_model: Path) -> None:
     with pytest.raises(ContextError, match=r"a context of 2000000000 tokens needs about [\d.]+ GiB"):
-        Engine.open(tiny_model, EngineConfig(ctx_size=2_000_000_000))
+        Engine.open(tiny_model, EngineConfig(threads=1, ctx_size=2_000_000_000))
 
 
 def test_a_large_context_warns(tiny_model: Path, caplog: pytest.LogCaptureFixture) -> None:
     logging.getLogger("entropix_edge").propagate = True
-    with Engine.open(tiny_model, EngineConfig(ctx_size=1024)):
+    with Engine.open(tiny_model, EngineConfig(threads=1, ctx_size=1024)):
         assert "more than the 512 this model was trained for" in caplog.text
 
 

@@ -85,7 +85,7 @@ def run(arguments: Sequence[str], text: bytes | None = None) -> subprocess.Compl
 
 
 def test_piped_text_joins_the_prompt(tiny_model: Path) -> None:
-    options = ["generate", "-m", str(tiny_model), "-n", "8", "-s", "1"]
+    options = ["generate", "-m", str(tiny_model), "-t", "1", "-n", "8", "-s", "1"]
     piped = run([*options, "world"], b"hello\n")
     assert piped.returncode == 0
     assert piped.stdout == run([*options, "hello\nworld"]).stdout
@@ -99,7 +99,9 @@ def test_nothing_to_answer_and_nobody_to_ask_is_a_usage_error(tiny_model: Path) 
 
 
 def test_odd_bytes_on_standard_input_are_survived(tiny_model: Path) -> None:
-    result = run(["generate", "-m", str(tiny_model), "-n", "4", "-s", "1"], b"a\0b\xff\xfe<|im_end|>\xed\xa0\x80")
+    result = run(
+        ["generate", "-m", str(tiny_model), "-t", "1", "-n", "4", "-s", "1"], b"a\0b\xff\xfe<|im_end|>\xed\xa0\x80"
+    )
     assert result.returncode == 0
     assert result.stderr == b""
 
@@ -109,7 +111,7 @@ def test_a_full_disk_under_standard_output_is_said(tiny_model: Path) -> None:
         pytest.skip("this system has no /dev/full")
     with Path("/dev/full").open("wb") as full:
         result = subprocess.run(
-            [*COMMAND, "generate", "-m", str(tiny_model), "-n", "4", "-s", "1", "hi"],
+            [*COMMAND, "generate", "-m", str(tiny_model), "-t", "1", "-n", "4", "-s", "1", "hi"],
             stdout=full,
             stderr=subprocess.PIPE,
             stdin=subprocess.DEVNULL,
@@ -121,7 +123,7 @@ def test_a_full_disk_under_standard_output_is_said(tiny_model: Path) -> None:
 
 def test_a_terminal_gets_colour_and_a_legend(tiny_model: Path) -> None:
     leader, follower = pty.openpty()
-    command = [*COMMAND, "generate", "-m", str(tiny_model), "-n", "8", "-s", "1", "hi"]
+    command = [*COMMAND, "generate", "-m", str(tiny_model), "-t", "1", "-n", "8", "-s", "1", "hi"]
     environment = os.environ | {"TERM": "xterm-256color"}
     environment.pop("NO_COLOR", None)
     process = subprocess.Popen(command, stdin=follower, stdout=follower, stderr=follower, env=environment)

@@ -172,3 +172,52 @@ def _rotate(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     out[..., 0::2] = x[..., 0::2] * cos - x[..., 1::2] * sin
     out[..., 1::2] = x[..., 0::2] * sin + x[..., 1::2] * cos
     return out
+
+
+# --- another kind of model ------------------------------------------------------------------------
+
+
+def write_mamba(path: Path, seed: int = 440) -> Path:
+    """Write a tiny F32 Mamba: a model with a recurrent state and no attention."""
+    random = np.random.default_rng(seed)
+    n_embd, n_inner, n_state, n_conv, dt_rank, n_layer = 32, 64, 8, 4, 4, 2
+    writer = gguf.GGUFWriter(path, "mamba")
+    writer.add_name("tiny mamba")
+    writer.add_file_type(0)
+    writer.add_context_length(512)
+    writer.add_embedding_length(n_embd)
+    writer.add_feed_forward_length(0)
+    writer.add_head_count(0)
+    writer.add_block_count(n_layer)
+    writer.add_ssm_conv_kernel(n_conv)
+    writer.add_ssm_inner_size(n_inner)
+    writer.add_ssm_state_size(n_state)
+    writer.add_ssm_time_step_rank(dt_rank)
+    writer.add_layer_norm_rms_eps(1e-5)
+    add_tokenizer(writer, CHATML)
+
+    def put(name: str, *shape: int, scale: float = 1.0) -> None:
+        data = random.standard_normal(shape) * scale / np.sqrt(shape[-1])
+        writer.add_tensor(name, data.astype(np.float32))
+
+    put("token_embd.weight", N_VOCAB, n_embd, scale=5.0)
+    put("output.weight", N_VOCAB, n_embd, scale=5.0)
+    writer.add_tensor("output_norm.weight", np.ones(n_embd, np.float32))
+    for layer in range(n_layer):
+        block = f"blk.{layer}"
+        writer.add_tensor(f"{block}.attn_norm.weight", np.ones(n_embd, np.float32))
+        put(f"{block}.ssm_in.weight", 2 * n_inner, n_embd)
+        put(f"{block}.ssm_conv1d.weight", n_inner, n_conv)
+        put(f"{block}.ssm_conv1d.bias", n_inner)
+        put(f"{block}.ssm_x.weight", dt_rank + 2 * n_state, n_inner)
+        put(f"{block}.ssm_dt.weight", n_inner, dt_rank)
+        put(f"{block}.ssm_dt.bias", n_inner)
+        rates = -np.tile(np.arange(1, n_state + 1, dtype=np.float32), (n_inner, 1))
+        writer.add_tensor(f"{block}.ssm_a", rates)
+        writer.add_tensor(f"{block}.ssm_d", np.ones(n_inner, np.float32))
+        put(f"{block}.ssm_out.weight", n_embd, n_inner)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path

@@ -122,6 +122,7 @@ class _Writer:
         self._held: list[Event] = []  # not yet out: they could still be taken back
         self._run: list[TextStream] = []  # the text's state before each token of a scattered run
         self._rewinds = 0
+        self._left: dict[int, list[int]] = {}  # where a rewind went back to: the tokens that led astray
         self._bans = 0
         self._budget = Budget(self._preset.branch)
         acting = task.sampler == "entropix"
@@ -182,12 +183,12 @@ class _Writer:
             if not action.atypical or surprisal <= limit or len(logprobs) > action.redraws:
                 break
             self._held.append(RejectedEvent(len(self._tokens), token, self._text_of((token,)), surprisal, limit))
-            step = self._without(step, token)
+            step = self._without(step, [token])
         return (yield from self._put(step, token))
 
-    def _without(self, step: Step, token: int) -> Step:
-        """The same step with a token that cannot be drawn. Its metrics stay what they were."""
-        step.logits[token] = -np.inf
+    def _without(self, step: Step, tokens: Sequence[int]) -> Step:
+        """The same step with tokens that cannot be drawn. Its metrics stay what they were."""
+        step.logits[tokens] = -np.inf
         best = int(step.logits.argmax())
         distribution = step.distribution._replace(best=best, maximum=float(step.logits[best]))
         return step._replace(distribution=distribution)
@@ -267,7 +268,9 @@ class _Writer:
         row = yield from self._feed((last_kept,))
         if row is None:
             return None
-        return (yield from self._act(self._without(self._look(row), dropped[0])))
+        astray = self._left.setdefault(start, [])
+        astray.append(dropped[0])
+        return (yield from self._act(self._without(self._look(row), astray)))
 
     def _leave_loop(self, step: Step, token: int) -> Part:
         """Ban the token that would go round once more; end where that was done in vain before."""
@@ -278,7 +281,7 @@ class _Writer:
         self._bans += 1
         surprisal = -step.logprob(token) / math.log(2)
         self._held.append(RejectedEvent(len(self._tokens), token, self._text_of((token,)), surprisal, None))
-        step = self._without(step, token)
+        step = self._without(step, [token])
         return (yield from self._draw(step, Draw(self._preset.sampler.settings())))
 
     # --- writing ----------------------------------------------------------------------------------
