@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
-from entropix_edge import Engine, EngineConfig, GenerationConfig, Strategy
+from entropix_edge import Engine, EngineConfig, GenerationConfig, Origin, Strategy
 from entropix_edge.cli import run
-from entropix_edge.types import Cell
+from entropix_edge.llama import Context
+from entropix_edge.types import BranchEvent, Cell, RejectedEvent, Row
 
 pytestmark = pytest.mark.model
 
+ACTING_PROMPTS = [
+    "Tell me a short story about a lighthouse.",
+    "Invent ten words that do not exist.",
+    "Write a poem about the night.",
+    "Describe a fruit that nobody has ever seen.",
+]
 SYSTEM = "You are a helpful assistant."
 
 
@@ -114,3 +124,82 @@ def test_golden_token_ids(bare: Engine) -> None:
             fed = token
         bare.context.truncate(0)
     assert compared >= 100
+
+
+# --- the acts on the real model ---------------------------------------------------------------------
+
+
+class Recorder:
+    """Stands before a context's decode, fork and truncate, and writes down what is asked of them."""
+
+    def __init__(self, context: Context, patch: pytest.MonkeyPatch) -> None:
+        self.log: list[tuple[str, Any, Any]] = []
+        decode, fork, truncate = context.decode, context.fork, context.truncate
+
+        def recorded_decode(cells: Sequence[Cell]) -> list[Row] | None:
+            rows = decode(cells)
+            assert rows is not None
+            self.log.append(("decode", list(cells), [row.logits.copy() for row in rows]))
+            return rows
+
+        def recorded_fork(source: int, target: int) -> None:
+            fork(source, target)
+            self.log.append(("fork", source, target))
+
+        def recorded_truncate(sequence: int, position: int = 0) -> bool:
+            self.log.append(("truncate", sequence, position))
+            return truncate(sequence, position)
+
+        patch.setattr(context, "decode", recorded_decode)
+        patch.setattr(context, "fork", recorded_fork)
+        patch.setattr(context, "truncate", recorded_truncate)
+
+    def kept(self, number: int) -> bool:
+        """Whether the child of the fork at this place in the log outlived its parent."""
+        _kind, parent, child = self.log[number]
+        dropped = [sequence for kind, sequence, position in self.log[number:] if kind == "truncate" and not position]
+        return dropped.index(parent) < dropped.index(child)
+
+
+def test_the_cache_after_acts_is_that_of_a_fresh_decode(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every row that a reply with forks and rewinds went by, against a context in which nothing is forked.
+
+    llama.cpp's arithmetic depends on the shape of a batch and on the cells' places, so the fresh context
+    decodes batches of the same shape: the reply's own tokens in one sequence, and beside them, where roads
+    were looked down, the other roads' tokens in sequences that share nothing with it.
+    """
+    with monkeypatch.context() as patch:
+        recorder = Recorder(engine.context, patch)
+        replies = [engine.generate(prompt, GenerationConfig(seed=1, n_predict=80)) for prompt in ACTING_PROMPTS[:2]]
+    assert any(isinstance(road, BranchEvent) for reply in replies for road in reply.roads)
+    context, place, worst, compared = engine.context, {0: 0}, 0.0, 0
+    for number, (kind, first, second) in enumerate(recorder.log):
+        if kind == "fork":
+            place[second] = place[first] if recorder.kept(number) else second + 1 + len(place) * 0
+        elif kind == "truncate":
+            child_took_over = list(place.values()).count(place.get(first)) > 1
+            if not child_took_over:
+                context.truncate(place.get(first, first), second)
+            if not second:
+                place.pop(first, None)
+            place = place or {0: 0}
+        else:
+            rows = context.decode([cell._replace(sequence=place[cell.sequence]) for cell in first])
+            assert rows is not None
+            wanted = [cell for cell in first if cell.wanted]
+            for cell, row, before in zip(wanted, rows, second, strict=True):
+                if place[cell.sequence] == 0:
+                    worst = max(worst, float(np.abs(row.logits - before).max()))
+                    compared += 1
+    assert compared > 100
+    assert worst < 1e-4
+
+
+def test_a_real_reply_forks_pauses_rejects_and_rewinds(engine: Engine) -> None:
+    seen: Counter[str] = Counter()
+    for seed, prompt in enumerate(ACTING_PROMPTS):
+        reply = engine.generate(prompt, GenerationConfig(seed=seed, n_predict=150))
+        seen.update(type(road).__name__ for road in reply.roads)
+        seen["pause"] += sum(event.origin is Origin.FORCED for event in reply.events)
+        seen["atypical"] += sum(isinstance(road, RejectedEvent) and road.limit is not None for road in reply.roads)
+    assert min(seen[name] for name in ("BranchEvent", "RewindEvent", "atypical", "pause")) >= 1, seen

@@ -97,7 +97,7 @@ def _resample(preset: Preset, attention: AttentionMetrics) -> Draw:
         temperature=max(rule.temperature_min, base.temperature * scale),
         top_k=base.top_k,
         top_p=max(rule.top_p_min, base.top_p - rule.top_p_attention_entropy * attention.entropy),
-        min_p=base.min_p,
+        min_p=base.min_p * rule.min_p_scale,
     )
     return Draw(settings, atypical=rule.atypical, redraws=rule.redraws)
 
