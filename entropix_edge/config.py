@@ -18,6 +18,7 @@ AttentionChoice = Literal["last", "all", "off"] | tuple[int, ...]
 DEFAULT_MODEL = "smollm2-135m"
 DEFAULT_PRESET = "edge"
 DEFAULT_CTX_SIZE = 4096
+_MOST_THREADS = 512  # ggml's own limit
 
 
 # --- ranges -------------------------------------------------------------------------------------
@@ -39,10 +40,14 @@ def check_number(name: str, value: object, kind: type, low: float, high: float) 
         ConfigError: naming the option, the value and the range.
     """
     expected = "a whole number" if kind is int else "a finite number" if math.isinf(high) else "a number"
-    bounds = f"≥ {low:g}" if math.isinf(high) else f"from {low:g} to {high:g}"
+    bounds = f"≥ {_plain(low)}" if math.isinf(high) else f"from {_plain(low)} to {_plain(high)}"
     allowed = int if kind is int else (int, float)
     if isinstance(value, bool) or not isinstance(value, allowed) or not low <= value <= high or value == _INF:
         raise ConfigError(f"{name} is {value!r}: it must be {expected} {bounds}")
+
+
+def _plain(number: float) -> str:
+    return str(int(number)) if number == int(number) else str(number)
 
 
 class _Checked:
@@ -266,9 +271,11 @@ class EngineConfig:
     exact: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("ctx_size", "batch_size", "threads", "threads_batch"):
+        limits = {"ctx_size": (0, 2**31 - 1), "batch_size": (1, 2**31 - 1)}
+        limits |= dict.fromkeys(("threads", "threads_batch"), (1, _MOST_THREADS))
+        for name, (low, high) in limits.items():
             if getattr(self, name) is not None:
-                check_number(name, getattr(self, name), int, 0 if name == "ctx_size" else 1, 2**31 - 1)
+                check_number(name, getattr(self, name), int, low, high)
         check_number("sequences", self.sequences, int, 1, 256)
         check_number("forks", self.forks, int, 0, 256 - self.sequences)
         if self.gpu_layers not in ("auto", "all"):
@@ -319,8 +326,10 @@ class GenerationConfig:
         if self.seed is not None:
             check_number("seed", self.seed, int, 0, 2**64 - 1)
         check_n_predict(self.n_predict)
-        if not all(isinstance(text, str) and text for text in self.stop):
-            raise ConfigError(f"stop is {self.stop!r}: each stop text must be non-empty")
+        if isinstance(self.stop, str) or not all(isinstance(text, str) for text in self.stop):
+            raise ConfigError(f"stop is {self.stop!r}: it must be a tuple of texts")
+        if not all(self.stop):
+            raise ConfigError("a stop text is empty: each stop text must be non-empty")
 
 
 def check_n_predict(value: int) -> None:
@@ -329,5 +338,5 @@ def check_n_predict(value: int) -> None:
     Raises:
         ConfigError: naming the value.
     """
-    if value != -1 and value < 1:
-        raise ConfigError(f"n_predict is {value}: it must be at least 1, or -1 (until the model or the context ends)")
+    if not isinstance(value, int) or (value != -1 and value < 1):
+        raise ConfigError(f"n_predict is {value!r}: it must be at least 1, or -1 (until the model or the context ends)")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import secrets
+import threading
 import time
 from collections import deque
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Self
 
 from .config import DEFAULT_CTX_SIZE, DEFAULT_MODEL, EngineConfig, GenerationConfig, Preset
 from .decoding import Scheduler, Task, generate
-from .errors import ConfigError, EntropixError, PromptError, TemplateError
+from .errors import ConfigError, ContextError, EntropixError, PromptError, TemplateError
 from .hub import resolve
 from .llama import Context, Model, prepare_tap
 from .metrics import warm_up
@@ -147,7 +148,10 @@ def prepare(config: EngineConfig) -> None:
 
 
 class Engine:
-    """An open model that answers prompts. A context manager; not for several threads at once."""
+    """An open model that answers prompts. A context manager.
+
+    Several threads may use it; what they generate shares batches, and one of them decodes at a time.
+    """
 
     def __init__(self, model: Model, context: Context, sequences: int) -> None:
         self.model = model
@@ -155,6 +159,8 @@ class Engine:
         self._scheduler = Scheduler(context, sequences)
         self._streams: dict[Live, ReplyStream] = {}
         self._run: Iterator[tuple[Live, Event | EntropixError]] | None = None
+        self._lock = threading.RLock()
+        self._closed = False
 
     @classmethod
     def open(
@@ -241,6 +247,7 @@ class Engine:
             PromptError: it is empty or malformed.
             TemplateError: the model has no chat template, or one that fails.
         """
+        self._check_open()
         vocabulary = self.model.vocabulary
         if raw:
             if not isinstance(prompt, str) or system is not None:
@@ -310,9 +317,10 @@ class Engine:
             stop=config.stop,
             room=cells,
         )
-        live = self._scheduler.add(generate(tokens, task, self.model.vocabulary), cells)
-        stream = ReplyStream(self, live, seed=seed, prompt_tokens=len(tokens))
-        self._streams[live] = stream
+        with self._lock:
+            live = self._scheduler.add(generate(tokens, task, self.model.vocabulary), cells)
+            stream = ReplyStream(self, live, seed=seed, prompt_tokens=len(tokens))
+            self._streams[live] = stream
         return stream
 
     def generate(
@@ -329,9 +337,11 @@ class Engine:
 
     def close(self) -> None:
         """End every stream and free the model."""
-        self._scheduler.close()
-        self.context.close()
-        self.model.close()
+        with self._lock:
+            self._closed = True
+            self._scheduler.close()
+            self.context.close()
+            self.model.close()
 
     def __enter__(self) -> Self:
         return self
@@ -341,8 +351,17 @@ class Engine:
 
     # --- between the scheduler and its streams ----------------------------------------------------
 
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ContextError("the engine is closed: open it again")
+
     def _pump(self) -> None:
         """Run the scheduler to its next event, and hand that to the stream it belongs to."""
+        with self._lock:
+            self._next_event()
+
+    def _next_event(self) -> None:
+        self._check_open()
         try:
             self._run = self._run or self._scheduler.run()
             live, said = next(self._run)
@@ -353,11 +372,14 @@ class Engine:
             self._run = None
             self._scheduler.close()
             raise
-        self._streams[live].put(said)
+        if live in self._streams:
+            self._streams[live].put(said)
 
     def _drop(self, live: Live) -> None:
-        self._scheduler.remove(live)
-        self._streams.pop(live, None)
+        with self._lock:
+            if not self._closed:
+                self._scheduler.remove(live)
+            self._streams.pop(live, None)
 
 
 def _context_size(config: EngineConfig, model: Model) -> int:

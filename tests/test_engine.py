@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -228,6 +229,45 @@ def test_a_vocabulary_alone_cannot_generate(tmp_path: Path) -> None:
         assert model.vocabulary.tokenize(" ...") == [tiny_gguf.TOKENS.index("Ġ...")]
 
 
+def test_a_closed_engine_says_so(tiny_model: Path) -> None:
+    engine = Engine.open(tiny_model, EXACT)
+    stream = engine.stream("hello", config())
+    next(stream)
+    engine.close()
+    assert list(stream) == []
+    with pytest.raises(ContextError, match="the engine is closed"):
+        engine.generate("hello")
+
+
+def test_several_threads_may_use_one_engine(tiny_model: Path) -> None:
+    with Engine.open(tiny_model, EngineConfig(threads=1, ctx_size=512, exact=True, sequences=2)) as engine:
+        alone = [engine.generate(f"prompt {number}", config(seed=number)).text for number in range(6)]
+        with ThreadPoolExecutor(4) as pool:
+            texts = pool.map(lambda number: engine.generate(f"prompt {number}", config(seed=number)).text, range(6))
+        assert list(texts) == alone
+
+
+def test_an_interrupt_inside_a_decode_reaches_the_caller(tiny_model: Path) -> None:
+    asked = []
+
+    def interrupted() -> bool:
+        asked.append(1)
+        if len(asked) == 60:
+            raise KeyboardInterrupt
+        return False
+
+    with Engine.open(tiny_model, EXACT, cancelled=interrupted) as engine:
+        with pytest.raises(KeyboardInterrupt):
+            engine.generate("hello " * 20, config(n_predict=-1))
+        assert engine.context.used(0) == 0
+
+
+@pytest.mark.parametrize("prompt", [5, None, b"x", [{"role": "user"}], ["hi"]])
+def test_a_prompt_of_another_type_is_refused(engine: Engine, prompt: object) -> None:
+    with pytest.raises(PromptError):
+        engine.generate(prompt)  # type: ignore[arg-type]
+
+
 def test_closing_twice_is_harmless(tiny_model: Path) -> None:
     engine = Engine.open(tiny_model, EXACT)
     engine.close()
@@ -235,7 +275,17 @@ def test_closing_twice_is_harmless(tiny_model: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"n_predict": 0}, {"n_predict": -7}, {"seed": -1}, {"seed": 2**64}, {"sampler": "x"}, {"stop": ("",)}]
+    "changes",
+    [
+        {"n_predict": 0},
+        {"n_predict": -7},
+        {"seed": -1},
+        {"seed": 2**64},
+        {"sampler": "x"},
+        {"stop": ("",)},
+        {"stop": "a"},
+        {"n_predict": "5"},
+    ],
 )
 def test_wrong_generation_options_are_refused(changes: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=next(iter(changes))):

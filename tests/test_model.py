@@ -175,9 +175,9 @@ def test_the_cache_after_acts_is_that_of_a_fresh_decode(engine: Engine, monkeypa
     context, place, worst, compared = engine.context, {0: 0}, 0.0, 0
     for number, (kind, first, second) in enumerate(recorder.log):
         if kind == "fork":
-            place[second] = place[first] if recorder.kept(number) else second + 1 + len(place) * 0
+            place[second] = place[first] if recorder.kept(number) else second + 1
         elif kind == "truncate":
-            child_took_over = list(place.values()).count(place.get(first)) > 1
+            child_took_over = list(place.values()).count(place.get(first, -1)) > 1
             if not child_took_over:
                 context.truncate(place.get(first, first), second)
             if not second:

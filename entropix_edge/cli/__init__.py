@@ -67,6 +67,8 @@ def run(arguments: list[str] | None = None) -> int:
         # not `cli.main`: it has its own mind on pipes that close
         with cli.make_context(_NAME, list(sys.argv[1:] if arguments is None else arguments)) as context:
             result = cli.invoke(context)
+        if sys.stdout is not None:
+            sys.stdout.flush()
         return result if isinstance(result, int) else 0
     except click.exceptions.Exit as exit_:
         return exit_.exit_code

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..config import DEFAULT_MODEL, EngineConfig, GenerationConfig
-from ..errors import ConfigError
 from ..strategy import load_preset, override
 from ..types import TokenEvent
 from . import EXIT_FAILED, EXIT_INTERRUPTED
@@ -24,14 +23,14 @@ from .options import (
     sampling_options,
     verbose_option,
 )
-from .terminal import DownloadBar, Interrupt, console, gather_prompt, set_up_logging
+from .terminal import DownloadBar, Interrupt, console, gather_prompt, saying, set_up_logging, wants_colour
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from ..config import Preset
     from ..engine import Engine, ReplyStream
-    from ..render import Stats
+    from ..render import Stats, TraceWriter
 
 _FILTERS = ("temperature", "top_k", "top_p", "min_p")
 
@@ -50,6 +49,7 @@ def command(**options: Any) -> int:
     is joined. Standard output is the model's text and nothing else.
     """
     set_up_logging(verbose=options["verbose"])
+    _check_output(options)
     engine_config, generation_config = _configs(options)
     prompt = gather_prompt(options["prompt"], options["prompt_option"], options["files"])
 
@@ -60,7 +60,8 @@ def command(**options: Any) -> int:
     with DownloadBar() as bar:
         path = resolve(_model_name(options), offline=options["offline"], progress=bar)
     interrupt = Interrupt()
-    prepare(engine_config)
+    with saying("Compiling the kernels for this machine: some seconds, once.", after=1.0):
+        prepare(engine_config)
     with interrupt.watching(), Engine.open(path, engine_config, cancelled=interrupt) as engine:
         startup = time.perf_counter() - start
         stream = engine.stream(prompt, generation_config, system=options["system"], raw=options["raw"])
@@ -91,9 +92,22 @@ def _configs(options: dict[str, Any]) -> tuple[EngineConfig, GenerationConfig]:
         stop=options["stop"],
         parse_special=options["parse_special"],
     )
-    if options["as_json"] and options["color"] == "always":
-        raise ConfigError("--json and --color always do not go together: JSON has no colours")
     return engine, generation
+
+
+def _check_output(options: dict[str, Any]) -> None:
+    """Refuse at once what could only fail after the model is loaded."""
+    if options["as_json"] and options["color"] == "always":
+        raise click.UsageError("--json and --color always do not go together: JSON has no colours")
+    if options["raw"] and options["system"] is not None:
+        raise click.UsageError("--raw and --system do not go together: put the system message into the text")
+    trace: Path | None = options["trace"]
+    if trace is not None and str(trace) == "-":
+        raise click.UsageError("--trace needs a file: standard output is for the text")
+    if trace is not None and not trace.parent.is_dir():
+        raise click.UsageError(f"the trace {trace} cannot be opened: {trace.parent} is no folder")
+    if sys.stdout is None:
+        raise click.UsageError("standard output is closed: there is nowhere to write the text")
 
 
 def _preset(options: dict[str, Any]) -> Preset:
@@ -117,13 +131,14 @@ class _Run:
         as_json = self._options["as_json"]
         terminal = sys.stdout.isatty()
         colour = not as_json and self._wants_colour(terminal)
-        if colour and console().is_terminal:
-            console().print(legend())
+        if colour:
+            console(colour=True).print(legend())
         sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
         printer = TextPrinter(sys.stdout, colour=colour, terminal=terminal)
         with contextlib.ExitStack() as stack:
             stack.callback(self._stream.close)
             trace = self._open_trace(stack)
+            stack.callback(self._finish_trace, trace)
             for event in self._stream.everything():
                 if trace:
                     trace.write(event)
@@ -140,11 +155,18 @@ class _Run:
             return EXIT_INTERRUPTED
         return EXIT_FAILED if trace and trace.failed else 0
 
+    def _finish_trace(self, trace: TraceWriter | None) -> None:
+        """Where the reader has gone, end the reply, and the trace as it should end."""
+        self._stream.cancel()
+        if trace:
+            for event in self._stream.everything():
+                trace.write(event)
+
     def _wants_colour(self, terminal: bool) -> bool:
         wanted = self._options["color"]
-        return wanted == "always" or (wanted == "auto" and terminal and console().color_system is not None)
+        return wanted == "always" or (wanted == "auto" and terminal and wants_colour())
 
-    def _open_trace(self, stack: contextlib.ExitStack) -> Any:
+    def _open_trace(self, stack: contextlib.ExitStack) -> TraceWriter | None:
         from ..render import TraceWriter
 
         path: Path | None = self._options["trace"]

@@ -8,7 +8,8 @@ import os
 import signal
 import stat
 import sys
-from typing import TYPE_CHECKING
+import threading
+from typing import TYPE_CHECKING, BinaryIO
 
 import click
 from rich.console import Console
@@ -21,9 +22,12 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 
-def console() -> Console:
-    """Standard error: for everything but the model's text."""
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+_LONGEST_PROMPT = 32 * 2**20  # bytes
+
+
+def console(*, colour: bool | None = None) -> Console:
+    """Standard error: for everything but the model's text. Coloured as it can, or as is said."""
+    return Console(stderr=True, highlight=False, soft_wrap=True, force_terminal=colour)
 
 
 def set_up_logging(*, verbose: bool) -> None:
@@ -46,6 +50,23 @@ class _Lines(logging.Formatter):
         return f"{record.levelname.title()}: {text}" if record.levelno >= logging.WARNING else text
 
 
+def wants_colour() -> bool:
+    """Whether standard output is a terminal that shows colour, and its user wants it."""
+    return not os.environ.get("NO_COLOR") and Console().color_system is not None
+
+
+@contextlib.contextmanager
+def saying(text: str, *, after: float) -> Iterator[None]:
+    """Say a line on standard error if what is done meanwhile takes longer than so many seconds."""
+    timer = threading.Timer(after, lambda: console().print(text))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
 # --- standard input ---------------------------------------------------------------------------------
 
 
@@ -66,11 +87,21 @@ def gather_prompt(prompt: str | None, option: str | None, files: Sequence[Path])
 
 
 def _read(path: Path) -> str:
-    return _read_stdin() if str(path) == "-" else path.read_bytes().decode("utf-8", "replace")
+    if str(path) == "-":
+        return _read_stdin()
+    with path.open("rb") as file:
+        return _text_of(file, str(path))
 
 
 def _read_stdin() -> str:
-    return sys.stdin.buffer.read().decode("utf-8", "replace").removesuffix("\n")
+    return _text_of(sys.stdin.buffer, "standard input").removesuffix("\n")
+
+
+def _text_of(file: BinaryIO, name: str) -> str:
+    data = file.read(_LONGEST_PROMPT + 1)
+    if len(data) > _LONGEST_PROMPT:
+        raise click.UsageError(f"{name} holds more than {_LONGEST_PROMPT // 2**20} MiB: that is no prompt")
+    return data.decode("utf-8", "replace")
 
 
 def _stdin_brings_text(*, needed: bool) -> bool:
@@ -119,21 +150,12 @@ class DownloadBar:
 
 
 def _progress(where: Console) -> Progress:
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
     return Progress(
         TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        DownloadColumn(binary_units=True),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
+        BarColumn(bar_width=None),
+        DownloadColumn(),
         console=where,
         transient=True,
     )

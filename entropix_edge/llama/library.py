@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import llama_cpp.llama_cpp as llama
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 logger = logging.getLogger("entropix_edge.llama")
 
@@ -107,6 +107,7 @@ class InitParams(ctypes.Structure):
 _pointer, _size, _int64 = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int64
 
 _SIGNATURES: dict[str, tuple[Any, ...]] = {
+    "ggml_log_set": (None, llama.llama_log_callback, _pointer),
     "ggml_init": (_pointer, InitParams),
     "ggml_free": (None, _pointer),
     "ggml_new_tensor_3d": (_pointer, _pointer, ctypes.c_int, _int64, _int64, _int64),
@@ -130,3 +131,31 @@ _DEVICE_SIGNATURES: dict[str, tuple[Any, ...]] = {
     "ggml_backend_dev_count": (_size,),
     "ggml_backend_dev_get": (_pointer, _size),
 }
+
+ggml().ggml_log_set(_log.callback, None)  # gguf's reader logs to ggml, not to llama.cpp
+
+
+class Watch:
+    """Asks, from inside a call into C, whether to stop; keeps an exception that was raised meanwhile.
+
+    An exception cannot pass through C. So a Ctrl-C that falls into the callback stops the call, and is raised
+    again by `settle` when it has returned.
+    """
+
+    def __init__(self, cancelled: Callable[[], bool]) -> None:
+        self._cancelled = cancelled
+        self._raised: BaseException | None = None
+
+    def __call__(self) -> bool:
+        """Whether to stop."""
+        try:
+            return self._raised is not None or self._cancelled()
+        except BaseException as error:
+            self._raised = error
+            return True
+
+    def settle(self) -> None:
+        """Raise what was kept."""
+        raised, self._raised = self._raised, None
+        if raised is not None:
+            raise raised

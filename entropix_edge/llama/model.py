@@ -10,7 +10,7 @@ import llama_cpp.llama_cpp as llama
 from ..errors import ModelFileError
 from . import devices
 from .header import Header, read_header
-from .library import captured_errors, initialise
+from .library import Watch, captured_errors, initialise
 from .vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -58,10 +58,12 @@ class Model:
         params.load_mode = llama.LLAMA_LOAD_MODE_MMAP if mmap else llama.LLAMA_LOAD_MODE_NONE
         self.gpu_layers = 0 if vocabulary_only else self._offload(gpu_layers, n_ctx)
         params.n_gpu_layers = self.gpu_layers
-        stop = llama.llama_progress_callback(lambda _progress, _data: not cancelled())
+        watch = Watch(cancelled)
+        stop = llama.llama_progress_callback(lambda _progress, _data: not watch())
         params.progress_callback = stop
         with captured_errors() as errors:
             self.handle: Any = llama.llama_model_load_from_file(str(path).encode(), params)
+        watch.settle()
         if not self.handle:
             if cancelled():
                 raise KeyboardInterrupt

@@ -72,6 +72,6 @@ def legend() -> Text:
     line = Text()
     for strategy, style in STYLES.items():
         line.append(f"{strategy.value}", style=style)
-        line.append(f" {_MEANINGS[strategy]}   ", style="dim")
+        line.append(f" {_MEANINGS[strategy]}  ", style="dim")
     line.rstrip()
     return line

@@ -35,6 +35,8 @@ def load_preset(name: str) -> Preset:
     if path.suffix != ".toml" and not path.exists():
         known = ", ".join(preset_names())
         raise ConfigError(f"preset {name!r} is not known: it must be one of {known}, or the path of a TOML file")
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise ConfigError(f"preset file {name} is no regular file: it must be a TOML file")
     try:
         return read_preset(path.read_text("utf-8"), path.stem)
     except (OSError, UnicodeDecodeError) as error:

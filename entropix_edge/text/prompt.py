@@ -39,6 +39,8 @@ def as_messages(prompt: str | Sequence[Message], system: str | None = None) -> l
     Raises:
         PromptError: a message is malformed, or nothing is asked.
     """
+    if not isinstance(prompt, (str, list, tuple)):
+        raise PromptError(f"the prompt is a {type(prompt).__name__}: it must be a text or a list of messages")
     messages: list[Message] = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
     if system is not None:
         messages.insert(0, {"role": "system", "content": system})
