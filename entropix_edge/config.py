@@ -156,7 +156,8 @@ class ResampleRule(_Checked):
     """HEHV. T·(scale + attention_varentropy·AV) from its floor; top_p − attention_entropy·AE to its floor.
 
     Attributes:
-        min_p_scale: times min_p; where rejection does the work of min_p, 0.
+        filtered: 1 draws through top_k, top_p and min_p; 0 from the whole distribution, where rejection
+            does their work.
         atypical: reject a drawn token whose surprisal is above H + atypical·√V; 0 rejects none.
         redraws: most rejections a token.
         run: rewind when this many tokens in a row fell into this quadrant; 0 never rewinds.
@@ -170,7 +171,7 @@ class ResampleRule(_Checked):
     temperature_min: float = _within(0, 100)
     top_p_attention_entropy: float = _within(0, 100)
     top_p_min: float = _within(0, 1)
-    min_p_scale: float = _within(0, 1)
+    filtered: int = _within(0, 1)
     atypical: float = _within(0, 100)
     redraws: int = _within(0, 100)
     run: int = _within(0, 64)

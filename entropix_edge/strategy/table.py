@@ -93,12 +93,11 @@ def _after_pause(preset: Preset, attention: AttentionMetrics) -> Draw:
 def _resample(preset: Preset, attention: AttentionMetrics) -> Draw:
     base, rule = preset.sampler, preset.resample
     scale = rule.temperature_scale + rule.temperature_attention_varentropy * attention.varentropy
-    settings = SamplerSettings(
-        temperature=max(rule.temperature_min, base.temperature * scale),
-        top_k=base.top_k,
-        top_p=max(rule.top_p_min, base.top_p - rule.top_p_attention_entropy * attention.entropy),
-        min_p=base.min_p * rule.min_p_scale,
-    )
+    temperature = max(rule.temperature_min, base.temperature * scale)
+    top_p = max(rule.top_p_min, base.top_p - rule.top_p_attention_entropy * attention.entropy)
+    settings = SamplerSettings(temperature, base.top_k, top_p, base.min_p)
+    if not rule.filtered:
+        settings = SamplerSettings(temperature, top_k=0, top_p=1.0, min_p=0.0)
     return Draw(settings, atypical=rule.atypical, redraws=rule.redraws)
 
 
