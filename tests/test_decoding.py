@@ -12,7 +12,7 @@ import pytest
 
 from entropix_edge.config import ArgmaxRule
 from entropix_edge.decoding import Scheduler, Task, generate
-from entropix_edge.decoding.guards import loop_token
+from entropix_edge.decoding.guards import PauseGuard, loop_token
 from entropix_edge.errors import ContextError, EntropixError, MetricsError
 from entropix_edge.strategy import load_preset
 from entropix_edge.types import Cell, FinishReason, Origin, Row, Strategy, TokenEvent
@@ -275,6 +275,49 @@ def test_nan_is_refused_with_its_position() -> None:
 
     with pytest.raises(MetricsError, match="token position 4 hold 1 NaN"):
         run(ScriptedContext(script), task())
+
+
+# --- the manners of a pause -------------------------------------------------------------------------
+
+OPEN, CLOSE = 2, 3
+
+
+class ThinkingVocabulary(ByteVocabulary):
+    thinking = (OPEN, CLOSE)
+
+
+def manners(vocabulary: ByteVocabulary, prompt: Sequence[int] = (5,)) -> PauseGuard:
+    return PauseGuard(replace(EDGE.pause, cooldown=2, most=2), vocabulary, prompt)
+
+
+def test_a_pause_waits_for_the_cooldown_and_a_words_end() -> None:
+    guard = manners(ByteVocabulary())
+    assert not guard.allows([10], b" next")
+    assert guard.allows([10, 11], b" next")
+    assert guard.allows([10, 11], b"\n")
+    assert not guard.allows([10, 11], b"ing")
+    guard.note(2, 1)
+    assert guard.just_paused(3)
+    assert not guard.allows([10, 11, PAUSE], b" next")
+    assert guard.allows([10, 11, PAUSE, 12, 13], b" next")
+    guard.note(5, 1)
+    assert not guard.allows([10] * 20, b" next"), "two are the most"
+    guard.forget(3)
+    assert guard.allows([10] * 20, b" next"), "the second was taken back"
+
+
+def test_no_pause_follows_a_control_token() -> None:
+    assert not manners(ByteVocabulary()).allows([10, END], b" next")
+
+
+def test_a_thinking_model_pauses_while_it_thinks() -> None:
+    tokens = [10, 11, 12]
+    assert not manners(ThinkingVocabulary()).allows(tokens, b" next")
+    assert manners(ThinkingVocabulary(), prompt=(5, OPEN)).allows(tokens, b" next")
+    guard = manners(ThinkingVocabulary(), prompt=(5, OPEN, 6, CLOSE))
+    assert not guard.allows(tokens, b" next")
+    guard.see(OPEN)
+    assert guard.allows(tokens, b" next")
 
 
 # --- many generations -----------------------------------------------------------------------------

@@ -15,7 +15,7 @@ import pytest
 
 from entropix_edge import Engine, EngineConfig, GenerationConfig, Origin, Strategy, load_preset
 from entropix_edge.cli import run
-from entropix_edge.llama import Context
+from entropix_edge.llama import Context, Model
 from entropix_edge.strategy import override
 from entropix_edge.types import BranchEvent, Cell, RejectedEvent, RewindEvent, Row
 
@@ -27,6 +27,8 @@ ACTING_PROMPTS = [
     "Write a poem about the night.",
     "Describe a fruit that nobody has ever seen.",
 ]
+CHECKOUT = Path(__file__).parents[1]
+
 # thresholds under which the default model forks and goes back within a few dozen tokens
 BUSY: dict[str, object] = {
     "branch.entropy_below": 4.0,
@@ -220,3 +222,31 @@ def test_a_real_reply_forks_pauses_rejects_and_rewinds(engine: Engine) -> None:
         seen["pause"] += sum(event.origin is Origin.FORCED for event in reply.events)
         seen["atypical"] += sum(isinstance(road, RejectedEvent) and road.limit is not None for road in reply.roads)
     assert all(seen[name] for name in names), seen
+
+
+def test_a_sliding_window_model_rewinds_and_forks_exactly() -> None:
+    """gemma3: most of its layers attend to a window. Same shapes of batches, so the same numbers."""
+    path = CHECKOUT / "models" / "gemma-3-270m-q4_k_m.gguf"
+    if not path.exists():
+        pytest.skip("gemma3-270m is not here: `entropix-edge pull gemma3-270m` fetches it (253 MB)")
+    with Model(path) as model, Context(model, n_ctx=1024, sequences=2, layers=(model.n_layer - 1,)) as context:
+        prompt = model.vocabulary.tokenize("The sea is wide and deep. " * 100, add_special=True)[:600]
+        context.decode([Cell(token, i, 0, wanted=False) for i, token in enumerate(prompt[:300])])
+        context.decode([Cell(token, 300 + i, 0, wanted=False) for i, token in enumerate(prompt[300:])])
+        end = len(prompt)
+
+        def step(token: int, position: int, sequence: int = 0) -> Row:
+            rows = context.decode([Cell(token, position, sequence, wanted=True)])
+            assert rows is not None
+            return Row(rows[0].logits.copy(), rows[0].attention)
+
+        first = [step(token, end + i) for i, token in enumerate((5, 6, 7, 8))]
+        assert context.truncate(0, end + 1)
+        again = [step(token, end + 1 + i) for i, token in enumerate((6, 7, 8))]
+        context.fork(0, 1)
+        forked = step(9, end + 4, sequence=1)
+        unforked = step(9, end + 4, sequence=0)
+    for before, after in zip(first[1:], again, strict=True):
+        np.testing.assert_allclose(after.logits, before.logits, atol=1e-4)
+        assert before.attention == after.attention
+    np.testing.assert_allclose(forked.logits, unforked.logits, atol=0.5)

@@ -19,6 +19,7 @@ _BLOCK = 512  # terms summed in float32 before a double takes over: relative err
 _FLOOR = np.float32(-87.0)  # e^x of less leaves float32's normal range, and counts as nothing
 _TINY = np.float32(1.2e-38)
 _SLACK = 1.0 - 1e-6  # shares that should be equal may differ by rounding
+_LOOK = 64  # logits whose maximum decides whether any of them is looked at
 _FIRST_LOOK = 256  # tokens sorted before it is known how many the filters keep
 
 
@@ -159,8 +160,8 @@ def leading(logits, count):
         indices[i] = i
     for root in range(count // 2 - 1, -1, -1):
         _sift_down(ranks, indices, root, count)
-    for start in range(count, size, _BLOCK):
-        stop = min(start + _BLOCK, size)
+    for start in range(count, size, _LOOK):
+        stop = min(start + _LOOK, size)
         if _highest(bits, start, stop) > ranks[0]:
             for i in range(start, stop):
                 rank = _rank(bits[i])
