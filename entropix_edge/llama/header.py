@@ -7,38 +7,24 @@ by, rather than reports.
 
 from __future__ import annotations
 
-import ctypes
 import math
-import mmap
-import stat
-import struct
-import sys
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, BinaryIO, NamedTuple, cast
+from typing import Any, cast
 
 import llama_cpp.llama_cpp as llama
-import numpy as np
 
-from entropix_edge.errors import ModelFileError, ModelNotFoundError
+from ..errors import ModelFileError, ModelNotFoundError
+from .gguf import START, Array, DamageError, Tensor, check_start, read_gguf, regular_size, require, shown, shown_path
 
-_STRING, _ARRAY = 8, 9  # gguf_type
-_NUMBERS = {kind: struct.Struct(f"<{code}") for kind, code in enumerate("BbHhIif?..Qqd") if code != "."}
-_START = struct.Struct("<4sIQQ")  # magic, version, number of tensors, number of metadata keys
-
-_MAX_KEYS = 65_536
-_MAX_TENSORS = 65_536
-_MAX_METADATA = 1 << 27  # in bytes; the largest vocabularies take some 2^24
-_MAX_KEPT = 1024  # numbers of an array that are read: enough for one a layer
 _MAX_BLOCKS = 512  # LLAMA_MAX_LAYERS
 _MAX_EXPERTS = 1024  # LLAMA_MAX_EXPERTS
 _MAX_LENGTH = 1 << 24  # of an embedding, a feed-forward layer, a head
 _MAX_CONTEXT = (1 << 31) - 1
-_ALIGNMENT = 32  # ggml asserts that a mapped buffer starts at a multiple of it
 
 _UNSPECIFIED = 0xFFFFFFFF  # LLAMA_POOLING_TYPE_UNSPECIFIED
 _UTF8_BYTES = (*range(1, 0xC0), *range(0xC2, 0xF5))
@@ -136,208 +122,45 @@ def read_header(path: Path) -> Header:
         ModelFileError: it cannot be read, is not GGUF, is damaged, or is of a kind that cannot be loaded.
     """
     try:
-        size = _regular_size(path)
+        size = regular_size(path)
         with path.open("rb") as file:
-            version = _check_start(file.read(_START.size))
-            metadata, tensors = _read(file)
+            version = check_start(file.read(START.size))
+            metadata, tensors = read_gguf(file)
         _check_tensors(tensors, size)
         model = _Model(metadata, tensors)
         model.check()
         return model.header(path, size, version)
-    except _DamageError as damage:
-        raise ModelFileError(f"{_shown_path(path)}: {damage}") from None
+    except DamageError as damage:
+        raise ModelFileError(f"{shown_path(path)}: {damage}") from None
     except (FileNotFoundError, NotADirectoryError):
-        raise ModelNotFoundError(f"{_shown_path(path)}: no such file; expected a GGUF file") from None
+        raise ModelNotFoundError(f"{shown_path(path)}: no such file; expected a GGUF file") from None
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        raise ModelFileError(f"{_shown_path(path)}: cannot be read ({reason}); expected a GGUF file") from None
+        raise ModelFileError(f"{shown_path(path)}: cannot be read ({reason}); expected a GGUF file") from None
 
 
-class _DamageError(Exception):
-    """What is wrong with the file, and what would be right; the caller adds the path."""
-
-
-def _require(condition: bool, what: str, value: object, right: str) -> None:
-    if not condition:
-        raise _DamageError(f"{what} is {_shown(value)}; expected {right}")
-
-
-def _shown(value: object) -> str:
-    text = str(value) if isinstance(value, int | float) else repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _shown_path(path: Path) -> str:
-    return str(path) if str(path).isprintable() else repr(str(path))
-
-
-def _regular_size(path: Path) -> int:
-    """The file's size in bytes. Looks before opening: opening a pipe would wait for a writer."""
-    status = path.stat()
-    if stat.S_ISDIR(status.st_mode):
-        raise _DamageError("is a directory; expected a GGUF file")
-    if not stat.S_ISREG(status.st_mode):
-        raise _DamageError("is a pipe, a socket or a device; expected a GGUF file")
-    _require(
-        status.st_size >= _START.size,
-        "its size in bytes",
-        status.st_size,
-        f"a GGUF file, {_START.size} or more",
-    )
-    return status.st_size
-
-
-def _check_start(start: bytes) -> int:
-    """Check the file's first bytes. Returns the version of the format."""
-    magic, version, n_tensors, n_keys = _START.unpack(start)
-    _require(magic == b"GGUF", "its magic number", magic, "b'GGUF'")
-    swapped = version != 0 and version & 0xFFFF == 0
-    _require(not swapped, "its byte order", "big-endian", "little-endian (convert the model for this machine)")
-    _require(version in (2, 3), "its GGUF version", version, "2 or 3")
-    _require(n_tensors <= _MAX_TENSORS, "its number of tensors", n_tensors, f"at most {_MAX_TENSORS}")
-    _require(n_keys <= _MAX_KEYS, "its number of metadata keys", n_keys, f"at most {_MAX_KEYS}")
-    return int(version)
-
-
-class _Array(NamedTuple):
-    """An array of the metadata: its length, and its values where they are wanted."""
-
-    length: int
-    values: list[Any] | None
-
-
-class _Tensor(NamedTuple):
-    """A tensor's type, by ggml's name, its four dimensions, and its first and last byte in the file."""
-
-    kind: str
-    shape: tuple[int, ...]
-    start: int
-    end: int
-
-
-class _InitParams(ctypes.Structure):
-    """gguf_init_params."""
-
-    _fields_ = (("no_alloc", ctypes.c_bool), ("ctx", ctypes.c_void_p))
-
-
-@cache
-def _ggml() -> ctypes.PyDLL:
-    """The gguf functions of the wheel's own libggml-base. Quick calls, so the lock stays held."""
-    ending = "dylib" if sys.platform == "darwin" else "so"
-    library = ctypes.PyDLL(str(Path(llama.__file__).parent / "lib" / f"libggml-base.{ending}"))
-    pointer, text, index, size = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int64, ctypes.c_size_t
-    signatures: dict[str, tuple[Any, ...]] = {
-        "gguf_init_from_buffer": (pointer, pointer, size, _InitParams),
-        "gguf_free": (None, pointer),
-        "gguf_get_alignment": (size, pointer),
-        "gguf_get_data_offset": (size, pointer),
-        "gguf_get_n_kv": (index, pointer),
-        "gguf_get_key": (text, pointer, index),
-        "gguf_get_kv_type": (ctypes.c_int, pointer, index),
-        "gguf_get_val_str": (text, pointer, index),
-        "gguf_get_val_data": (pointer, pointer, index),
-        "gguf_get_arr_type": (ctypes.c_int, pointer, index),
-        "gguf_get_arr_n": (size, pointer, index),
-        "gguf_get_arr_str": (text, pointer, index, size),
-        "gguf_get_arr_data": (pointer, pointer, index),
-        "gguf_get_n_tensors": (index, pointer),
-        "gguf_get_tensor_name": (text, pointer, index),
-        "gguf_get_tensor_ne": (ctypes.POINTER(ctypes.c_int64), pointer, index),
-        "gguf_get_tensor_type": (ctypes.c_int, pointer, index),
-        "gguf_get_tensor_offset": (size, pointer, index),
-        "gguf_get_tensor_size": (size, pointer, index),
-        "ggml_type_name": (text, ctypes.c_int),
-    }
-    for name, (result, *arguments) in signatures.items():
-        function = getattr(library, name)
-        function.restype, function.argtypes = result, arguments
-    return library
-
-
-def _read(file: BinaryIO) -> tuple[dict[str, Any], dict[str, _Tensor]]:
-    """The metadata and the tensors, as ggml's own reader sees them.
-
-    The reader gets the file's beginning only, which bounds what a false length can make it allocate.
-    """
-    ggml = _ggml()
-    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        beginning = np.frombuffer(content, np.uint8, min(len(content), _MAX_METADATA))
-        handle = ggml.gguf_init_from_buffer(beginning.ctypes.data, len(beginning), _InitParams(no_alloc=True))
-        del beginning  # or the mapping could not be closed
-    if not handle:
-        raise _DamageError("its metadata is damaged or cut short; expected a whole GGUF file (download it again)")
-    try:
-        n_keys, n_tensors = ggml.gguf_get_n_kv(handle), ggml.gguf_get_n_tensors(handle)
-        metadata = {_decoded(ggml.gguf_get_key(handle, i)): _value(handle, i) for i in range(n_keys)}
-        names = [_decoded(ggml.gguf_get_tensor_name(handle, i)) for i in range(n_tensors)]
-        tensors = {name: _tensor(handle, i) for i, name in enumerate(names)}
-        # Longer names may hide behind a NUL: ggml would take the first of two, this dict the last.
-        repeated = len(metadata) < n_keys or len(tensors) < n_tensors
-        _require(not repeated, "a key or a tensor's name", "repeated", "each only once")
-        alignment = ggml.gguf_get_alignment(handle) if tensors else _ALIGNMENT
-        _require(alignment % _ALIGNMENT == 0, "general.alignment", alignment, f"a multiple of {_ALIGNMENT}")
-    finally:
-        ggml.gguf_free(handle)
-    return metadata, tensors
-
-
-def _decoded(text: bytes) -> str:
-    return text.decode("utf-8", "backslashreplace")
-
-
-def _value(handle: int, key: int) -> Any:
-    ggml = _ggml()
-    kind = ggml.gguf_get_kv_type(handle, key)
-    if kind == _STRING:
-        return _decoded(ggml.gguf_get_val_str(handle, key))
-    if kind != _ARRAY:
-        layout = _NUMBERS[kind]
-        return layout.unpack(ctypes.string_at(ggml.gguf_get_val_data(handle, key), layout.size))[0]
-    element, length = ggml.gguf_get_arr_type(handle, key), ggml.gguf_get_arr_n(handle, key)
-    if element == _STRING:
-        wanted = ggml.gguf_get_key(handle, key) == b"tokenizer.ggml.tokens"
-        return _Array(length, [ggml.gguf_get_arr_str(handle, key, i) for i in range(length)] if wanted else None)
-    if length > _MAX_KEPT:
-        return _Array(length, None)
-    layout = _NUMBERS[element]
-    data = ctypes.string_at(ggml.gguf_get_arr_data(handle, key), layout.size * length) if length else b""
-    return _Array(length, [number for (number,) in layout.iter_unpack(data)])
-
-
-def _tensor(handle: int, index: int) -> _Tensor:
-    ggml = _ggml()
-    start = ggml.gguf_get_data_offset(handle) + ggml.gguf_get_tensor_offset(handle, index)
-    return _Tensor(
-        kind=_decoded(ggml.ggml_type_name(ggml.gguf_get_tensor_type(handle, index))),
-        shape=tuple(ggml.gguf_get_tensor_ne(handle, index)[:4]),
-        start=start,
-        end=start + ggml.gguf_get_tensor_size(handle, index),
-    )
-
-
-def _check_tensors(tensors: Mapping[str, _Tensor], size: int) -> None:
+def _check_tensors(tensors: Mapping[str, Tensor], size: int) -> None:
     """Hold each tensor against the file's `size` in bytes, and against what ggml can compute with."""
     for name, (kind, shape, start, end) in tensors.items():
-        what = f"tensor {_shown(name)}"
-        _require(min(shape) > 0, f"the shape of {what}", shape, "no dimension of 0")
+        what = f"tensor {shown(name)}"
+        require(min(shape) > 0, f"the shape of {what}", shape, "no dimension of 0")
         right = f"at most the file's {size} bytes (download it again)"
-        _require(start <= end <= size, f"the last byte of {what}", end, right)
+        require(start <= end <= size, f"the last byte of {what}", end, right)
         weights = kind not in _NO_WEIGHTS or "tid2eid" in name
-        _require(weights, f"the type of {what}", kind, "a type that weights have")
+        require(weights, f"the type of {what}", kind, "a type that weights have")
         if shape[1:] == (1, 1, 1) and not name.startswith("cls"):
-            _require(kind == "f32", f"the type of {what}", kind, "f32, as of all that have one dimension")
+            require(kind == "f32", f"the type of {what}", kind, "f32, as of all that have one dimension")
 
 
 class _Model:
     """The metadata and the tensors, held against each other and against what llama.cpp asserts."""
 
-    def __init__(self, metadata: dict[str, Any], tensors: dict[str, _Tensor]) -> None:
+    def __init__(self, metadata: dict[str, Any], tensors: dict[str, Tensor]) -> None:
         self._metadata = metadata
         self._tensors = tensors
         self._architecture = self._text("general.architecture")
         tokens = metadata.get("tokenizer.ggml.tokens")
-        self._tokens: list[bytes] | None = tokens.values if isinstance(tokens, _Array) else None
+        self._tokens: list[bytes] | None = tokens.values if isinstance(tokens, Array) else None
         names = (name.split(".") for name in tensors if name.startswith("blk."))
         self._blocks = {int(parts[1]) for parts in names if parts[1].isdecimal()}
 
@@ -346,7 +169,7 @@ class _Model:
             return  # a later part: all of this is in the first
         kind = self._architecture
         writes = kind is not None and kind not in _OTHER_KINDS
-        _require(writes, "general.architecture", kind, "one that writes token after token, such as 'llama'")
+        require(writes, "general.architecture", kind, "one that writes token after token, such as 'llama'")
         self._check_tokens()
         self._check_special_tokens()
         if self._tensors:
@@ -386,12 +209,12 @@ class _Model:
 
     def _text(self, key: str) -> str | None:
         value = self._metadata.get(key)
-        _require(value is None or isinstance(value, str), key, value, "a text")
+        require(value is None or isinstance(value, str), key, value, "a text")
         return cast("str | None", value)
 
     def _number(self, key: str) -> int | None:
         value = self._metadata.get(key)
-        _require(value is None or type(value) is int, key, value, "a whole number")
+        require(value is None or type(value) is int, key, value, "a whole number")
         return cast("int | None", value)
 
     def _own(self, key: str) -> str:
@@ -402,7 +225,7 @@ class _Model:
         return self._number(self._own(key))
 
     def _hold(self, key: str, good: bool, value: object, right: str) -> None:
-        _require(good, self._own(key), value, right)
+        require(good, self._own(key), value, right)
 
     def _bounded(self, key: str, lowest: int, highest: int) -> int | None:
         value = self._count(key)
@@ -417,7 +240,7 @@ class _Model:
     def _each_block(self, key: str) -> list[int]:
         """A number for each block: the metadata holds one for all, or a list. Empty where it holds none."""
         value = self._metadata.get(self._own(key))
-        if not isinstance(value, _Array):
+        if not isinstance(value, Array):
             count = self._count(key)
             return [] if count is None else [count] * min(self._count("block_count") or 1, _MAX_BLOCKS)
         numbers = value.values or []
@@ -444,20 +267,20 @@ class _Model:
     def _check_tokens(self) -> None:
         """llama.cpp asserts that no two tokens are alike, as C strings, the empty ones numbered."""
         kind = self._text("tokenizer.ggml.model")
-        _require(kind not in (None, "none", "no_vocab"), "tokenizer.ggml.model", kind, "a tokenizer such as 'gpt2'")
+        require(kind not in (None, "none", "no_vocab"), "tokenizer.ggml.model", kind, "a tokenizer such as 'gpt2'")
         n_tokens = len(self._tokens or ())
-        _require(n_tokens > 0, "tokenizer.ggml.tokens", self._tokens, "a list of texts")
+        require(n_tokens > 0, "tokenizer.ggml.tokens", self._tokens, "a list of texts")
         known = set(self._tokens or ())
         if b"" in known:
             known = {token or b"[EMPTY_%d]" % index for index, token in enumerate(self._tokens or ())}
-        _require(len(known) == n_tokens, "the number of different tokens", len(known), f"all {n_tokens}")
+        require(len(known) == n_tokens, "the number of different tokens", len(known), f"all {n_tokens}")
         for key in ("tokenizer.ggml.scores", "tokenizer.ggml.token_type"):
-            array = self._metadata.get(key, _Array(n_tokens, None))
-            length = array.length if isinstance(array, _Array) else None
-            _require(length == n_tokens, f"the length of {key}", length, f"{n_tokens}, as of the tokens")
+            array = self._metadata.get(key, Array(n_tokens, None))
+            length = array.length if isinstance(array, Array) else None
+            require(length == n_tokens, f"the length of {key}", length, f"{n_tokens}, as of the tokens")
         if kind == "llama":  # its tokenizer throws, through C, at a byte that it cannot write
             missing = [byte for byte in _UTF8_BYTES if known.isdisjoint((b"<0x%02X>" % byte, bytes([byte])))]
-            _require(not missing, "the number of bytes without a token", len(missing), "0")
+            require(not missing, "the number of bytes without a token", len(missing), "0")
 
     def _check_special_tokens(self) -> None:
         """Hold BOS and EOS against the vocabulary; where the tokenizer adds them they must be known."""
@@ -467,8 +290,8 @@ class _Model:
             token = self._number(key)
             if token is None and self._metadata.get(flag, kind == "llama" and name == "bos"):
                 token = default
-                _require(token is not None, key, None, f"the id that {flag} asks for")
-            _require(
+                require(token is not None, key, None, f"the id that {flag} asks for")
+            require(
                 token is None or 0 <= token < n_tokens,
                 key,
                 token,
@@ -484,7 +307,7 @@ class _Model:
         if table:
             n_tokens = len(self._tokens or ())
             self._hold("embedding_length", table.shape[0] == length, length, f"token_embd's {table.shape[0]}")
-            _require(table.shape[1] == n_tokens, "the number of tokens", n_tokens, f"token_embd's {table.shape[1]}")
+            require(table.shape[1] == n_tokens, "the number of tokens", n_tokens, f"token_embd's {table.shape[1]}")
 
     def _check_blocks(self) -> None:
         n_blocks = self._needed("block_count", 1, _MAX_BLOCKS)
@@ -537,7 +360,7 @@ class _Model:
         value_length = self._bounded("attention.value_length_swa", 1, _MAX_LENGTH) or value_length
         self._check_rotated("_swa", length, value_length, rotated)
         sections = self._metadata.get(self._own("rope.dimension_sections"))
-        if isinstance(sections, _Array):
+        if isinstance(sections, Array):
             self._hold("rope.dimension_sections", any(sections.values or ()), sections.values, "a length above 0")
 
     def _check_rotated(self, ending: str, length: int, value_length: int, default: int) -> int:
@@ -561,7 +384,7 @@ class _Model:
         if not self._count("attention.sliding_window"):
             return
         n_blocks = self._count("block_count")
-        sliding = any((pattern.values or [])[:n_blocks]) if isinstance(pattern, _Array) else pattern != 1
+        sliding = any((pattern.values or [])[:n_blocks]) if isinstance(pattern, Array) else pattern != 1
         self._hold(key, sliding, pattern, "a pattern with a block that slides")
 
     def _check_numbers(self) -> None:
@@ -570,8 +393,8 @@ class _Model:
         self._hold("rope.scaling.type", known, scaling, "none, linear, yarn or longrope")
         for key, value in self._metadata.items():
             if isinstance(value, float) and key.startswith(f"{self._architecture}."):
-                _require(math.isfinite(value), key, value, "a finite number")
-                _require(value >= 0 or not key.endswith("epsilon"), key, value, "0 or more")
+                require(math.isfinite(value), key, value, "a finite number")
+                require(value >= 0 or not key.endswith("epsilon"), key, value, "0 or more")
 
 
 @cache

@@ -65,28 +65,32 @@ def initialise() -> None:
     llama.llama_backend_init()
 
 
-@cache
-def ggml() -> Any:
-    """The library of ggml itself, beside llama.cpp's in the wheel."""
-    folder = Path(llama.__file__).parent / "lib"
+def _load(stem: str, signatures: dict[str, tuple[Any, ...]], kind: type[ctypes.CDLL] = ctypes.CDLL) -> Any:
+    """A library of llama.cpp's wheel, its functions typed: name → result, arguments."""
     ending = "dylib" if sys.platform == "darwin" else "so"
-    library = ctypes.CDLL(str(folder / f"libggml-base.{ending}"))
-    for name, (result, *arguments) in _SIGNATURES.items():
+    library = kind(str(Path(llama.__file__).parent / "lib" / f"lib{stem}.{ending}"))
+    for name, (result, *arguments) in signatures.items():
         function = getattr(library, name)
         function.restype, function.argtypes = result, arguments
     return library
+
+
+@cache
+def ggml() -> Any:
+    """The library of tensors and backends."""
+    return _load("ggml-base", _SIGNATURES)
 
 
 @cache
 def ggml_devices() -> Any:
     """The library that knows the registered devices."""
-    folder = Path(llama.__file__).parent / "lib"
-    ending = "dylib" if sys.platform == "darwin" else "so"
-    library = ctypes.CDLL(str(folder / f"libggml.{ending}"))
-    for name, (result, *arguments) in _DEVICE_SIGNATURES.items():
-        function = getattr(library, name)
-        function.restype, function.argtypes = result, arguments
-    return library
+    return _load("ggml", _DEVICE_SIGNATURES)
+
+
+@cache
+def gguf() -> Any:
+    """The reader of GGUF files. Its calls are many and quick, so the interpreter's lock stays held."""
+    return _load("ggml-base", _GGUF_SIGNATURES, ctypes.PyDLL)
 
 
 def address_of(function: Any) -> int:
@@ -104,7 +108,13 @@ class InitParams(ctypes.Structure):
     )
 
 
-_pointer, _size, _int64 = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int64
+class GgufParams(ctypes.Structure):
+    """gguf_init_params."""
+
+    _fields_ = (("no_alloc", ctypes.c_bool), ("ctx", ctypes.c_void_p))
+
+
+_pointer, _size, _int64, _text = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int64, ctypes.c_char_p
 
 _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "ggml_log_set": (None, llama.llama_log_callback, _pointer),
@@ -131,6 +141,30 @@ _DEVICE_SIGNATURES: dict[str, tuple[Any, ...]] = {
     "ggml_backend_dev_count": (_size,),
     "ggml_backend_dev_get": (_pointer, _size),
 }
+
+_GGUF_SIGNATURES: dict[str, tuple[Any, ...]] = {
+    "gguf_init_from_buffer": (_pointer, _pointer, _size, GgufParams),
+    "gguf_free": (None, _pointer),
+    "gguf_get_alignment": (_size, _pointer),
+    "gguf_get_data_offset": (_size, _pointer),
+    "gguf_get_n_kv": (_int64, _pointer),
+    "gguf_get_key": (_text, _pointer, _int64),
+    "gguf_get_kv_type": (ctypes.c_int, _pointer, _int64),
+    "gguf_get_val_str": (_text, _pointer, _int64),
+    "gguf_get_val_data": (_pointer, _pointer, _int64),
+    "gguf_get_arr_type": (ctypes.c_int, _pointer, _int64),
+    "gguf_get_arr_n": (_size, _pointer, _int64),
+    "gguf_get_arr_str": (_text, _pointer, _int64, _size),
+    "gguf_get_arr_data": (_pointer, _pointer, _int64),
+    "gguf_get_n_tensors": (_int64, _pointer),
+    "gguf_get_tensor_name": (_text, _pointer, _int64),
+    "gguf_get_tensor_ne": (ctypes.POINTER(ctypes.c_int64), _pointer, _int64),
+    "gguf_get_tensor_type": (ctypes.c_int, _pointer, _int64),
+    "gguf_get_tensor_offset": (_size, _pointer, _int64),
+    "gguf_get_tensor_size": (_size, _pointer, _int64),
+    "ggml_type_name": (_text, ctypes.c_int),
+}
+
 
 ggml().ggml_log_set(_log.callback, None)  # gguf's reader logs to ggml, not to llama.cpp
 
