@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import damaged
-import gguf
 import pytest
 import tiny_gguf
 
@@ -282,13 +281,8 @@ def test_info_describes_a_model(cli: Cli, tiny_model: Path) -> None:
 
 
 def test_info_reads_a_vocabulary_alone(cli: Cli, tmp_path: Path) -> None:
-    writer = gguf.GGUFWriter(tmp_path / "vocabulary.gguf", "llama")
-    tiny_gguf.add_tokenizer(writer, None)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    result = cli("info", tmp_path / "vocabulary.gguf")
+    path = tiny_gguf.write_vocabulary(tmp_path / "vocabulary.gguf")
+    result = cli("info", path)
     assert result.code == 0
     assert "vocabulary only" in result.out
     assert "' ...'" in result.out

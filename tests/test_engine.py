@@ -215,17 +215,10 @@ def test_a_large_context_warns(tiny_model: Path, caplog: pytest.LogCaptureFixtur
 
 
 def test_a_vocabulary_alone_cannot_generate(tmp_path: Path) -> None:
-    import gguf
-
-    writer = gguf.GGUFWriter(tmp_path / "vocabulary.gguf", "llama")
-    tiny_gguf.add_tokenizer(writer, None)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    path = tiny_gguf.write_vocabulary(tmp_path / "vocabulary.gguf")
     with pytest.raises(ModelFileError, match="holds a vocabulary and no weights"):
-        Engine.open(tmp_path / "vocabulary.gguf")
-    with Model(tmp_path / "vocabulary.gguf", vocabulary_only=True) as model:
+        Engine.open(path)
+    with Model(path, vocabulary_only=True) as model:
         assert model.vocabulary.tokenize(" ...") == [tiny_gguf.TOKENS.index("Ġ...")]
 
 

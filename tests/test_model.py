@@ -27,8 +27,6 @@ ACTING_PROMPTS = [
     "Write a poem about the night.",
     "Describe a fruit that nobody has ever seen.",
 ]
-CHECKOUT = Path(__file__).parents[1]
-
 # thresholds under which the default model forks and goes back within a few dozen tokens
 BUSY: dict[str, object] = {
     "branch.entropy_below": 4.0,
@@ -224,9 +222,9 @@ def test_a_real_reply_forks_pauses_rejects_and_rewinds(engine: Engine) -> None:
     assert all(seen[name] for name in names), seen
 
 
-def test_a_sliding_window_model_rewinds_and_forks_exactly() -> None:
+def test_a_sliding_window_model_rewinds_and_forks_exactly(default_model: Path) -> None:
     """gemma3: most of its layers attend to a window. Same shapes of batches, so the same numbers."""
-    path = CHECKOUT / "models" / "gemma-3-270m-q4_k_m.gguf"
+    path = default_model.parent / "gemma-3-270m-q4_k_m.gguf"
     if not path.exists():
         pytest.skip("gemma3-270m is not here: `entropix-edge pull gemma3-270m` fetches it (253 MB)")
     with Model(path) as model, Context(model, n_ctx=1024, sequences=2, layers=(model.n_layer - 1,)) as context:

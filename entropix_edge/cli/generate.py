@@ -65,7 +65,7 @@ def command(**options: Any) -> int:
     with interrupt.watching(), Engine.open(path, engine_config, cancelled=interrupt) as engine:
         startup = time.perf_counter() - start
         stream = engine.stream(prompt, generation_config, system=options["system"], raw=options["raw"])
-        return _Run(engine, stream, options, startup).show(interrupt)
+        return _Run(engine, stream, generation_config, options, startup).show(interrupt)
 
 
 def _model_name(options: dict[str, Any]) -> str:
@@ -118,9 +118,17 @@ def _preset(options: dict[str, Any]) -> Preset:
 class _Run:
     """One reply on its way to the screen, the trace and the statistics."""
 
-    def __init__(self, engine: Engine, stream: ReplyStream, options: dict[str, Any], startup: float) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        stream: ReplyStream,
+        config: GenerationConfig,
+        options: dict[str, Any],
+        startup: float,
+    ) -> None:
         self._engine = engine
         self._stream = stream
+        self._config = config
         self._options = options
         self._startup = startup
 
@@ -181,8 +189,8 @@ class _Run:
             "model": str(self._engine.model.path.name),
             "seed": self._stream.seed,
             "prompt_tokens": self._stream.prompt_tokens,
-            "sampler": self._options["sampler"],
-            "preset": dataclasses.asdict(_preset(self._options)),
+            "sampler": self._config.sampler,
+            "preset": dataclasses.asdict(self._config)["preset"],
             "attention_layers": list(self._engine.watched_layers),
         }
 

@@ -26,15 +26,11 @@ class Road:
     """One child: its tokens, and for each the distribution that it was taken from.
 
     Attributes:
-        first: its first token.
         fed: how many of its tokens the cache holds: all, but for a token that ends the turn.
         entropies: after each token that was fed, in bits.
         row: what follows its last token; a copy where other children went on after it.
     """
 
-    first: int
-    first_metrics: Metrics
-    first_logprob: float
     tokens: list[int] = field(default_factory=list)
     metrics: list[Metrics] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
@@ -43,9 +39,6 @@ class Road:
     settled: int = 0
     row: Row | None = None
     arrived: bool = False
-
-    def __post_init__(self) -> None:
-        self.add(self.first, self.first_metrics, self.first_logprob)
 
     def add(self, token: int, metrics: Metrics, logprob: float) -> None:
         """Go one token further."""
@@ -59,11 +52,9 @@ def candidates(logits: Logits, distribution: Distribution, rule: BranchRule, voc
     leading = kernels.leading(logits, min(rule.children, logits.size))
     shares = np.exp(logits[leading] - distribution.maximum)
     found = [int(token) for token, share in zip(leading, shares, strict=True) if share >= rule.least_share]
-    return (
-        []
-        if any(vocabulary.is_end(token) for token in found[:1])
-        else [token for token in found if not vocabulary.is_end(token)]
-    )
+    if vocabulary.is_end(distribution.best):
+        return []
+    return [token for token in found if not vocabulary.is_end(token)]
 
 
 def walk(

@@ -125,13 +125,13 @@ class _Writer:
         self._left: dict[int, list[int]] = {}  # where a rewind went back to: the tokens that led astray
         self._bans = 0
         self._budget = Budget(self._preset.branch)
-        acting = task.sampler == "entropix"
-        self._pause = resolve_pause(self._preset.pause.texts, vocabulary) if acting else ()
+        self._acting = task.sampler == "entropix"
+        self._pause = resolve_pause(self._preset.pause.texts, vocabulary) if self._acting else ()
         self._pauses = PauseGuard(self._preset.pause, vocabulary, prompt)
 
     def write(self) -> Generation:
         try:
-            row = yield from self._feed(self._prompt)
+            row: Row | None = yield from self._feed(self._prompt)
             while row is not None:
                 row = yield from self._act(self._look(row))
         except Cancelled:
@@ -141,7 +141,7 @@ class _Writer:
     # --- one step -------------------------------------------------------------------------------
 
     def _look(self, row: Row) -> Step:
-        distribution = describe(row.logits, len(self._prompt) + len(self._tokens) - 1)
+        distribution = describe(row.logits, self._here() - 1)
         metrics = Metrics(distribution.entropy, distribution.varentropy, row.attention)
         return Step(row.logits, distribution, metrics, classify(metrics, self._preset))
 
@@ -152,7 +152,7 @@ class _Writer:
             yield from self._release()
         elif self._run and len(self._run) == self._preset.resample.run:
             return (yield from self._take_back(step))
-        if self._task.sampler == "entropix":
+        if self._acting:
             looping = loop_token(self._tokens, self._preset.loop)
             if looping is not None:
                 return (yield from self._leave_loop(step, looping))
@@ -217,7 +217,9 @@ class _Writer:
             return (yield from self._fall_back(step, instead, "the budget is spent"))
         if horizon < 2 or not (yield from self._ask(Fork(len(first), horizon))):
             return (yield from self._fall_back(step, instead, "no room for children"))
-        roads = [Road(token, step.metrics, step.logprob(token)) for token in first]
+        roads = [Road() for _ in first]
+        for road, token in zip(roads, first, strict=True):
+            road.add(token, step.metrics, step.logprob(token))
         yield from walk(roads, rule, horizon, self._preset.argmax.entropy_below, self._vocabulary, self._here())
         best = max(range(len(roads)), key=lambda number: score(roads[number], rule.score))
         yield Keep(best)
@@ -250,7 +252,7 @@ class _Writer:
         if self._rewinds >= self._preset.resample.rewinds:
             yield from self._release()
             return (yield from self._act(step))
-        last_kept = (*self._prompt, *self._tokens)[len(self._prompt) + start - 1]
+        last_kept = self._tokens[start - 1] if start else self._prompt[-1]
         if not (yield from self._ask(Rewind(len(self._prompt) + start - 1))):
             self._rewinds = self._preset.resample.rewinds  # it will not do later what it cannot do now
             yield from self._release()
@@ -266,8 +268,6 @@ class _Writer:
         yield from self._release()
         yield RewindEvent(start, dropped, self._text_of(dropped))
         row = yield from self._feed((last_kept,))
-        if row is None:
-            return None
         astray = self._left.setdefault(start, [])
         astray.append(dropped[0])
         return (yield from self._act(self._without(self._look(row), astray)))
@@ -288,7 +288,7 @@ class _Writer:
 
     def _put(self, step: Step, token: int, origin: Origin = Origin.SAMPLED) -> Part:
         """Write a token and feed it; the next row, None where it was the last."""
-        if step.strategy is Strategy.RESAMPLE and self._preset.resample.run and self._task.sampler == "entropix":
+        if step.strategy is Strategy.RESAMPLE and self._preset.resample.run and self._acting:
             self._run.append(self._stream.copy())
         finish = self._write_down(token, step.logprob(token), step.metrics, step.strategy, origin)
         if finish or not self._run:
@@ -315,13 +315,13 @@ class _Writer:
             return FinishReason.STOP
         if len(self._tokens) + 1 == self._task.n_predict:
             return FinishReason.LENGTH
-        if len(self._prompt) + len(self._tokens) >= self._task.room:
+        if self._here() >= self._task.room:
             return FinishReason.CONTEXT
         return None
 
     def _tokens_left(self) -> int:
         """How many tokens may still be written and fed."""
-        room = self._task.room - len(self._prompt) - len(self._tokens)
+        room = self._task.room - self._here()
         return room if self._task.n_predict < 0 else min(room, self._task.n_predict - len(self._tokens))
 
     def _end(self, reason: FinishReason) -> TokenEvent:
@@ -337,11 +337,12 @@ class _Writer:
         return b"".join(map(self._vocabulary.piece, tokens)).decode("utf-8", "replace")
 
     def _here(self) -> int:
+        """The position after the last token."""
         return len(self._prompt) + len(self._tokens)
 
     # --- asking the scheduler ---------------------------------------------------------------------
 
-    def _feed(self, tokens: tuple[int, ...]) -> Part:
+    def _feed(self, tokens: tuple[int, ...]) -> Generator[Request | Event, Answer, Row]:
         answer = yield Feed(tokens)
         assert isinstance(answer, Row)
         return answer

@@ -31,7 +31,7 @@ class PauseGuard:
     """When a pause does no harm.
 
     With a cooldown in the rule: not within it, not inside a word, not after a control token, and for a model
-    with thinking tags inside the thinking alone. Without one only right after another pause.
+    with thinking tags inside the thinking alone. Without one anywhere; the table itself keeps two apart.
     """
 
     def __init__(self, rule: PauseRule, vocabulary: Vocabulary, prompt: Sequence[int]) -> None:
