@@ -53,19 +53,26 @@ def command(**options: Any) -> int:
     engine_config, generation_config = _configs(options)
     prompt = gather_prompt(options["prompt"], options["prompt_option"], options["files"])
 
+    interrupt = Interrupt()
+    with interrupt.watching():
+        return _generate(prompt, engine_config, generation_config, options, interrupt)
+
+
+def _generate(
+    prompt: str, engine_config: EngineConfig, config: GenerationConfig, options: dict[str, Any], interrupt: Interrupt
+) -> int:
     from ..engine import Engine, prepare
     from ..hub import resolve
 
     start = time.perf_counter()
     with DownloadBar() as bar:
         path = resolve(_model_name(options), offline=options["offline"], progress=bar)
-    interrupt = Interrupt()
     with saying("Compiling the kernels for this machine: some seconds, once.", after=1.0):
         prepare(engine_config)
-    with interrupt.watching(), Engine.open(path, engine_config, cancelled=interrupt) as engine:
+    with interrupt.deferring(), Engine.open(path, engine_config, cancelled=interrupt) as engine:
         startup = time.perf_counter() - start
-        stream = engine.stream(prompt, generation_config, system=options["system"], raw=options["raw"])
-        return _Run(engine, stream, generation_config, options, startup).show(interrupt)
+        stream = engine.stream(prompt, config, system=options["system"], raw=options["raw"])
+        return _Run(engine, stream, config, options, startup).show(interrupt)
 
 
 def _model_name(options: dict[str, Any]) -> str:

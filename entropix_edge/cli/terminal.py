@@ -165,10 +165,15 @@ def _progress(where: Console) -> Progress:
 
 
 class Interrupt:
-    """Ctrl-C as a flag: llama.cpp asks for it during long work. A second Ctrl-C ends the process."""
+    """Ctrl-C, remembered. A second one ends the process.
+
+    It raises KeyboardInterrupt as ever, but where llama.cpp works: there it is a flag to be asked for. Python
+    loses an exception that falls into a destructor or a callback from C; the flag stays.
+    """
 
     def __init__(self) -> None:
         self.requested = False
+        self._deferred = False
 
     def __call__(self) -> bool:
         """Whether it was asked for."""
@@ -178,12 +183,32 @@ class Interrupt:
         if self.requested:
             os._exit(130)
         self.requested = True
+        if not self._deferred:
+            raise KeyboardInterrupt
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
-        """Take Ctrl-C as the flag meanwhile."""
-        before = signal.signal(signal.SIGINT, self._handle)
+        """Remember Ctrl-C meanwhile; say nothing of one that fell where it cannot be raised."""
+        before, hook = signal.signal(signal.SIGINT, self._handle), sys.unraisablehook
+
+        def quiet(unraisable: sys.UnraisableHookArgs) -> None:
+            if unraisable.exc_type is not KeyboardInterrupt:
+                hook(unraisable)
+
+        sys.unraisablehook = quiet
         try:
             yield
         finally:
+            sys.unraisablehook = hook
             signal.signal(signal.SIGINT, before)
+
+    @contextlib.contextmanager
+    def deferring(self) -> Iterator[None]:
+        """Take Ctrl-C as the flag alone; raise one that was lost before."""
+        self._deferred = True
+        try:
+            if self.requested:
+                raise KeyboardInterrupt
+            yield
+        finally:
+            self._deferred = False
