@@ -13,13 +13,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from .config import DEFAULT_CTX_SIZE, DEFAULT_MODEL, EngineConfig, GenerationConfig, Preset
+from .config import DEFAULT_CTX_SIZE, DEFAULT_MODEL, DEFAULT_PRESET, EngineConfig, GenerationConfig, Preset
 from .decoding import Scheduler, Task, generate
 from .errors import ConfigError, ContextError, EntropixError, PromptError, TemplateError
-from .hub import resolve
+from .hub import config_folder, fingerprint, resolve
 from .llama import Context, Model, prepare_tap
 from .metrics import warm_up
-from .strategy import load_preset
+from .strategy import load_fitted, load_preset
 from .text import ChatTemplate, ControlText, as_messages, clean
 from .types import TokenEvent
 
@@ -67,15 +67,49 @@ class ReplyStream:
     What else happened (roads not taken, rejected draws, rewinds) comes between them from `everything`.
     """
 
-    def __init__(self, engine: Engine, live: Live, *, seed: int, prompt_tokens: int) -> None:
+    def __init__(
+        self, engine: Engine, live: Live, *, seed: int, prompt_tokens: int, begun: tuple[int, ...] = ()
+    ) -> None:
         self.seed = seed
         self.prompt_tokens = prompt_tokens
+        self.begun = begun
         self._engine = engine
         self._live = live
         self._queue: deque[Event | EntropixError] = deque()
         self._events: list[Event] = []
         self._start_time = self._last_time = time.perf_counter()
         self._first_time = 0.0
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will be generated; what was may still be unread."""
+        return self._live.ended
+
+    @property
+    def decoded_tokens(self) -> int:
+        """Tokens decoded so far beyond the prompt and what the reply began with."""
+        live = self._live
+        return max(live.decoded + live.shared - self.prompt_tokens - len(self.begun), 0)
+
+    @property
+    def text(self) -> str:
+        """What was said in the events read so far."""
+        return "".join(event.text for event in self._events if isinstance(event, TokenEvent))
+
+    @property
+    def token_ids(self) -> tuple[int, ...]:
+        """The tokens of the events read so far."""
+        tokens = (event.token_id for event in self._events if isinstance(event, TokenEvent))
+        return tuple(token for token in tokens if token is not None)
+
+    def waiting(self) -> Iterator[Event]:
+        """The events that have come and were not read yet; decodes nothing.
+
+        Raises:
+            EntropixError: the generation failed.
+        """
+        while self._queue:
+            yield self._take()
 
     def put(self, said: Event | EntropixError) -> None:
         """Take what the scheduler passes on."""
@@ -91,16 +125,19 @@ class ReplyStream:
         """All events, in the order things happened."""
         while self._queue or not self._live.ended:
             if not self._queue:
-                self._engine._pump()
+                self._engine.pump()
                 continue
-            said = self._queue.popleft()
-            if isinstance(said, EntropixError):
-                raise said
-            now = time.perf_counter()
-            self._first_time = self._first_time or now
-            self._last_time = now
-            self._events.append(said)
-            yield said
+            yield self._take()
+
+    def _take(self) -> Event:
+        said = self._queue.popleft()
+        if isinstance(said, EntropixError):
+            raise said
+        now = time.perf_counter()
+        self._first_time = self._first_time or now
+        self._last_time = now
+        self._events.append(said)
+        return said
 
     def cancel(self) -> None:
         """End the reply before the next decode; its last event has the finish reason `cancelled`."""
@@ -122,13 +159,13 @@ class ReplyStream:
         roads = tuple(event for event in self._events if not isinstance(event, TokenEvent))
         first = self._first_time or self._last_time
         return Reply(
-            text="".join(event.text for event in tokens),
+            text=self.text,
             events=tokens,
             roads=roads,
             finish_reason=tokens[-1].finish_reason if tokens else None,
             seed=self.seed,
             prompt_tokens=self.prompt_tokens,
-            decoded_tokens=max(self._live.decoded - self.prompt_tokens, 0),
+            decoded_tokens=self.decoded_tokens,
             prompt_seconds=first - self._start_time,
             generation_seconds=self._last_time - first,
         )
@@ -156,6 +193,7 @@ class Engine:
     def __init__(self, model: Model, context: Context, sequences: int) -> None:
         self.model = model
         self.context = context
+        self.sequences = sequences
         self._scheduler = Scheduler(context, sequences)
         self._streams: dict[Live, ReplyStream] = {}
         self._run: Iterator[tuple[Live, Event | EntropixError]] | None = None
@@ -219,6 +257,24 @@ class Engine:
     def watched_layers(self) -> tuple[int, ...]:
         """The layers whose attention is measured; none where it cannot be."""
         return self.context.tap.layers if self.context.tap else ()
+
+    @cached_property
+    def fitted(self) -> Preset | None:
+        """The default preset with thresholds fitted to this model; None where `calibrate` has not been run."""
+        found = None
+        with contextlib.suppress(OSError):  # the file is gone, which an open model does not mind
+            found = load_fitted(fingerprint(self.model.path), config_folder() / "presets")
+        if found is None:
+            logger.debug("no thresholds are fitted to this model: those of the default model are used")
+        return found
+
+    def preset(self, name: str = DEFAULT_PRESET) -> Preset:
+        """A preset by name, or by a TOML file's path; the default one fitted to this model, where that was done.
+
+        Raises:
+            ConfigError: no such preset, or one that does not hold.
+        """
+        return (self.fitted if name == DEFAULT_PRESET else None) or load_preset(name)
 
     @cached_property
     def chat_template(self) -> ChatTemplate | None:
@@ -297,9 +353,23 @@ class Engine:
             ConfigError: an unknown preset, or a pause that cannot be written with this vocabulary.
         """
         config = config or GenerationConfig()
-        preset = config.preset if isinstance(config.preset, Preset) else load_preset(config.preset)
-        seed = secrets.randbits(32) if config.seed is None else config.seed
         tokens = self.tokenize_prompt(prompt, system=system, raw=raw, parse_special=config.parse_special)
+        return self.stream_tokens(tokens, config)
+
+    def stream_tokens(
+        self, tokens: Sequence[int], config: GenerationConfig, *, begun: Sequence[int] = ()
+    ) -> ReplyStream:
+        """Generate a reply to a prompt that is tokens already. Errors as for `stream`.
+
+        What the prompt has in common with another that is being answered is not decoded again.
+
+        Args:
+            tokens: the prompt, from `tokenize_prompt`.
+            config: how to generate.
+            begun: tokens that the reply begins with; they count towards `n_predict`, not as generated.
+        """
+        preset = config.preset if isinstance(config.preset, Preset) else self.preset(config.preset)
+        seed = secrets.randbits(32) if config.seed is None else config.seed
         if not tokens:
             raise PromptError("the prompt is empty: it has no tokens")
         if len(tokens) >= self.context.n_ctx:
@@ -307,8 +377,8 @@ class Engine:
                 f"the prompt is {len(tokens)} tokens and the context {self.context.n_ctx}: "
                 "shorten it or raise --ctx-size"
             )
-        limit = self.context.n_ctx if config.n_predict < 0 else len(tokens) + config.n_predict
-        cells = min(limit, self.context.n_ctx)
+        room = self.context.n_ctx if self.sequences == 1 else min(self.context.n_ctx, self.model.n_ctx_train)
+        cells = room if config.n_predict < 0 else min(len(tokens) + config.n_predict, room)
         task = Task(
             preset=preset,
             sampler=config.sampler,
@@ -316,10 +386,11 @@ class Engine:
             n_predict=config.n_predict,
             stop=config.stop,
             room=cells,
+            begun=tuple(begun),
         )
         with self._lock:
             live = self._scheduler.add(generate(tokens, task, self.model.vocabulary), cells)
-            stream = ReplyStream(self, live, seed=seed, prompt_tokens=len(tokens))
+            stream = ReplyStream(self, live, seed=seed, prompt_tokens=len(tokens), begun=tuple(begun))
             self._streams[live] = stream
         return stream
 
@@ -334,6 +405,11 @@ class Engine:
         """Generate a whole reply. Arguments and errors as for `stream`."""
         with self.stream(prompt, config, system=system, raw=raw) as stream:
             return stream.reply()
+
+    def pump(self) -> None:
+        """Run to the next event, and hand that to the stream it belongs to: for who reads many at once."""
+        with self._lock:
+            self._next_event()
 
     def close(self) -> None:
         """End every stream and free the model."""
@@ -354,11 +430,6 @@ class Engine:
     def _check_open(self) -> None:
         if self._closed:
             raise ContextError("the engine is closed: open it again")
-
-    def _pump(self) -> None:
-        """Run the scheduler to its next event, and hand that to the stream it belongs to."""
-        with self._lock:
-            self._next_event()
 
     def _next_event(self) -> None:
         self._check_open()
@@ -387,7 +458,7 @@ def _context_size(config: EngineConfig, model: Model) -> int:
         return min(model.n_ctx_train, DEFAULT_CTX_SIZE)
     if config.ctx_size == 0:
         return model.n_ctx_train
-    if config.ctx_size > model.n_ctx_train:
+    if config.ctx_size > model.n_ctx_train and config.sequences == 1:
         logger.warning(
             "a context of %d tokens is more than the %d this model was trained for: replies may degrade",
             config.ctx_size,

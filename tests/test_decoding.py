@@ -439,3 +439,59 @@ def test_removing_frees_sequences_and_cells() -> None:
     assert not any(context.cells.values())
     scheduler.add(generate((1, 2, 3), task(), ByteVocabulary()), 64)
     assert sum(1 for _ in scheduler.run()) == 6
+
+
+# --- prompts in common --------------------------------------------------------------------------------
+
+
+def together(context: ScriptedContext, prompts: Sequence[Sequence[int]]) -> list[list[int | None]]:
+    """Generate for all prompts at once; the tokens of each."""
+    scheduler = Scheduler(context)
+    lives = [scheduler.add(generate(prompt, task(), ByteVocabulary()), 32) for prompt in prompts]
+    said: dict[int, list[int | None]] = {id(live): [] for live in lives}
+    for live, event in scheduler.run():
+        assert isinstance(event, TokenEvent)
+        said[id(live)].append(event.token_id)
+    assert not any(context.cells.values())
+    return [said[id(live)] for live in lives]
+
+
+def echo(held: list[int]) -> Logits:
+    """Says each prompt's last token thrice, then ends."""
+    return sure_of(END if held[-3:] == [held[-1]] * 3 else held[-1])
+
+
+def test_what_prompts_have_in_common_is_decoded_once() -> None:
+    shared = list(range(10, 30))
+    prompts = [[*shared, 40], [*shared, 41], [*shared, 40]]
+    context = ScriptedContext(echo, n_ctx=256)
+    assert together(context, prompts) == [[40, 40, 0], [41, 41, 0], [40, 40, 0]]
+    fed = [cell.token for batch in context.batches for cell in batch if cell.position < len(shared)]
+    assert sorted(fed) == shared
+
+
+def test_prompts_with_nothing_in_common_do_not_wait() -> None:
+    context = ScriptedContext(echo, n_ctx=256, n_batch=16)
+    together(context, [[10, 11, 12], [20, 21, 22]])
+    assert {cell.sequence for cell in context.batches[0]} == {0, 1}
+
+
+def test_a_state_that_cannot_be_rewound_is_not_shared() -> None:
+    class Recurrent(ScriptedContext):
+        def truncate(self, sequence: int, position: int = 0) -> bool:
+            if 0 < position < len(self.cells.get(sequence, [])):
+                return False
+            return super().truncate(sequence, position)
+
+    prompts = [[10, 11, 12, 13], [10, 11, 12, 14], [10, 11, 12, 13]]
+    assert together(Recurrent(echo, n_ctx=256), prompts) == together(ScriptedContext(echo, n_ctx=256), prompts)
+
+
+def test_a_reply_that_is_begun_goes_on() -> None:
+    whole = together(ScriptedContext(spell("HELLO")), [[10, 11, 12]])[0]
+    begun = tuple(token for token in whole[:2] if token is not None)
+    scheduler = Scheduler(ScriptedContext(spell("HELLO")))
+    scheduler.add(generate([10, 11, 12], task(begun=begun), ByteVocabulary()), 32)
+    events = [event for _live, event in scheduler.run() if isinstance(event, TokenEvent)]
+    assert "".join(event.text for event in events) == "HELLO"
+    assert [event.index for event in events] == [2, 3, 4, 5]

@@ -14,6 +14,7 @@ FLOORS = [
     {"strategy", "sampling", "llama", "text", "hub"},
     {"decoding"},
     {"engine"},
+    {"deliberation"},
     {"render", "evaluation", "server"},
     {"cli"},
 ]

@@ -20,6 +20,8 @@ _COMPLETION = "_ENTROPIX_EDGE_COMPLETE"
 _COMMANDS = {
     "generate": "Answer a prompt.",
     "info": "Say what a GGUF file is, and what this machine can do with it.",
+    "calibrate": "Fit the thresholds to a model.",
+    "eval": "Measure what strategies are worth.",
     "pull": "Fetch a model.",
     "ls": "List the models on this machine.",
     "rm": "Remove a model from this machine.",

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..config import DEFAULT_MODEL, EngineConfig, GenerationConfig
+from ..config import DEFAULT_PRESET, EngineConfig, GenerationConfig
 from ..strategy import load_preset, override
 from ..types import TokenEvent
 from . import EXIT_FAILED, EXIT_INTERRUPTED
 from .options import (
     engine_options,
+    model_name,
     model_options,
     output_options,
     prompt_options,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ..config import Preset
+    from ..deliberation import Deliberation
     from ..engine import Engine, ReplyStream
     from ..render import Stats, TraceWriter
 
@@ -66,19 +68,30 @@ def _generate(
 
     start = time.perf_counter()
     with DownloadBar() as bar:
-        path = resolve(_model_name(options), offline=options["offline"], progress=bar)
+        path = resolve(model_name(options), offline=options["offline"], progress=bar)
     with saying("Compiling the kernels for this machine: some seconds, once.", after=1.0):
         prepare(engine_config)
     with interrupt.deferring(), Engine.open(path, engine_config, cancelled=interrupt) as engine:
+        config = _fitted(config, engine, options)
         startup = time.perf_counter() - start
-        stream = engine.stream(prompt, config, system=options["system"], raw=options["raw"])
+        stream = _stream(engine, prompt, config, options)
         return _Run(engine, stream, config, options, startup).show(interrupt)
 
 
-def _model_name(options: dict[str, Any]) -> str:
-    if options["model"] and options["hf_repo"]:
-        raise click.UsageError("-m and -hf both name a model: give one of them")
-    return options["hf_repo"] or options["model"] or DEFAULT_MODEL
+def _stream(
+    engine: Engine, prompt: str, config: GenerationConfig, options: dict[str, Any]
+) -> ReplyStream | Deliberation:
+    if options["deliberate"] is None:
+        return engine.stream(prompt, config, system=options["system"], raw=options["raw"])
+    from ..deliberation import Deliberation, Manner
+    from ..evaluation.extract import extract
+
+    extractor = options["answer"]
+    tokens = engine.tokenize_prompt(
+        prompt, system=options["system"], raw=options["raw"], parse_special=config.parse_special
+    )
+    answer_of = (lambda text: extract(text, extractor)) if extractor else None
+    return Deliberation(engine, tokens, config, Manner(roads=options["deliberate"]), answer_of)
 
 
 def _configs(options: dict[str, Any]) -> tuple[EngineConfig, GenerationConfig]:
@@ -90,6 +103,7 @@ def _configs(options: dict[str, Any]) -> tuple[EngineConfig, GenerationConfig]:
         gpu_layers=options["n_gpu_layers"],
         flash_attention=options["flash_attn"],
         attention=options["attention"],
+        sequences=(options["deliberate"] or 2) // 2,
     )
     generation = GenerationConfig(
         preset=_preset(options),
@@ -106,6 +120,8 @@ def _check_output(options: dict[str, Any]) -> None:
     """Refuse at once what could only fail after the model is loaded."""
     if options["as_json"] and options["color"] == "always":
         raise click.UsageError("--json and --color always do not go together: JSON has no colours")
+    if options["answer"] and options["deliberate"] is None:
+        raise click.UsageError("--answer says by what roads vote: give --deliberate N too")
     if options["raw"] and options["system"] is not None:
         raise click.UsageError("--raw and --system do not go together: put the system message into the text")
     trace: Path | None = options["trace"]
@@ -117,9 +133,16 @@ def _check_output(options: dict[str, Any]) -> None:
         raise click.UsageError("standard output is closed: there is nowhere to write the text")
 
 
-def _preset(options: dict[str, Any]) -> Preset:
+def _preset(options: dict[str, Any], base: Preset | None = None) -> Preset:
     filters = {f"sampler.{name}": options[name] for name in _FILTERS if options[name] is not None}
-    return override(load_preset(options["preset"]), filters | dict(options["options"]))
+    return override(base or load_preset(options["preset"]), filters | dict(options["options"]))
+
+
+def _fitted(config: GenerationConfig, engine: Engine, options: dict[str, Any]) -> GenerationConfig:
+    """The same with the default preset as it was fitted to the model."""
+    if options["preset"] != DEFAULT_PRESET or engine.fitted is None:
+        return config
+    return dataclasses.replace(config, preset=_preset(options, engine.fitted))
 
 
 class _Run:
@@ -128,7 +151,7 @@ class _Run:
     def __init__(
         self,
         engine: Engine,
-        stream: ReplyStream,
+        stream: ReplyStream | Deliberation,
         config: GenerationConfig,
         options: dict[str, Any],
         startup: float,
@@ -225,9 +248,19 @@ class _Run:
             "stats": self._stats().as_record(),
         }
 
+    def _preset_shown(self) -> str:
+        name: str = self._options["preset"]
+        if name != DEFAULT_PRESET:
+            return name
+        return f"{name} (fitted to this model)" if self._engine.fitted else f"{name} (the default model's thresholds)"
+
     def _report(self) -> None:
         if self._options["stats"]:
-            facts = {"finish": self._stream.reply().finish_reason, "seed": self._stream.seed}
+            facts = {
+                "preset": self._preset_shown(),
+                "finish": self._stream.reply().finish_reason,
+                "seed": self._stream.seed,
+            }
             console().print(self._stats().table(**facts))
         elif self._options["seed"] is None and self._options["sampler"] != "greedy" and console().is_terminal:
             console().print(f"seed {self._stream.seed}", style="dim")

@@ -11,7 +11,7 @@ from rich.filesize import decimal
 
 from ..config import DEFAULT_PRESET
 from ..errors import ConfigError
-from ..hub import resolve
+from ..hub import fingerprint, resolve
 from ..strategy import load_preset
 from .options import verbose_option
 from .terminal import DownloadBar, set_up_logging
@@ -53,6 +53,7 @@ def _record(path: Path, header: Header) -> dict[str, Any]:
     record = dataclasses.asdict(dataclasses.replace(header, tensor_types={}))
     record["tensor_types"] = dict(header.tensor_types)
     record["path"] = str(path)
+    record["fingerprint"] = fingerprint(path)
     record["pause"] = _pause(path)
     record["system_info"] = system_info()
     record["devices"] = [dataclasses.asdict(device) for device in devices()]
@@ -82,6 +83,7 @@ def _facts(path: Path, header: Header) -> list[tuple[str, object]]:
         ("architecture", header.architecture),
         ("parameters", _millions(header.parameters) if header.parameters else None),
         ("size", decimal(header.file_size)),
+        ("fingerprint", fingerprint(path)),
         ("quantisation", header.quantisation if header.n_tensors else "none: vocabulary only"),
         ("context", f"{header.context_length} tokens" if header.context_length else None),
         ("layers", header.n_layers),

@@ -95,6 +95,10 @@ model_options = _apply(
     click.option("--offline", is_flag=True, help="Never reach for the network."),
 )
 
+threads_option = click.option(
+    "-t", "--threads", type=_COUNT, metavar="N", help="Threads for generation. Default: the cores."
+)
+
 engine_options = _apply(
     click.option(
         "-c",
@@ -103,7 +107,7 @@ engine_options = _apply(
         metavar="N",
         help="Tokens of context; 0 means the model's own. Default: the smaller of the model's and 4096.",
     ),
-    click.option("-t", "--threads", type=_COUNT, metavar="N", help="Threads for generation. Default: the cores."),
+    threads_option,
     click.option("-tb", "--threads-batch", type=_COUNT, metavar="N", help="Threads for the prompt. Default: as -t."),
     click.option("-b", "--batch-size", type=_COUNT, metavar="N", help="Most prompt tokens in one decode."),
     click.option(
@@ -168,6 +172,18 @@ sampling_options = _apply(
         help="Any threshold or coefficient of the preset, such as `-o pause.entropy_above 2.5`.",
     ),
     click.option("--stop", multiple=True, metavar="TEXT", help="End the reply before this text. Repeatable."),
+    click.option(
+        "--deliberate",
+        type=click.IntRange(2, 64),
+        metavar="N",
+        help="Generate up to N whole replies side by side and print the best.",
+    ),
+    click.option(
+        "--answer",
+        metavar="EXTRACTOR",
+        help="With --deliberate: replies with the same answer vote together. "
+        "last-number, choice, exact or regex:PATTERN. Default: confidence alone decides.",
+    ),
 )
 
 prompt_options = _apply(
@@ -202,3 +218,14 @@ output_options = _apply(
     ),
     click.option("--json", "as_json", is_flag=True, help="Print the reply as one JSON object."),
 )
+
+
+def model_name(options: dict[str, Any]) -> str:
+    """The model that `model_options` name.
+
+    Raises:
+        click.UsageError: they name two.
+    """
+    if options["model"] and options["hf_repo"]:
+        raise click.UsageError("-m and -hf both name a model: give one of them")
+    return options["hf_repo"] or options["model"] or DEFAULT_MODEL

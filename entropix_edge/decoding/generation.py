@@ -75,6 +75,7 @@ class Task:
         n_predict: most tokens, −1 for no limit.
         stop: texts that end the reply.
         room: cells that prompt and reply may fill together.
+        begun: tokens that the reply begins with; their text comes with the first event.
     """
 
     preset: Preset
@@ -83,6 +84,7 @@ class Task:
     n_predict: int
     stop: tuple[str, ...]
     room: int
+    begun: tuple[int, ...] = ()
 
 
 class Step(NamedTuple):
@@ -116,8 +118,9 @@ class _Writer:
         self._preset = task.preset
         self._vocabulary = vocabulary
         self._prompt = tuple(prompt)
-        self._tokens: list[int] = []  # of the reply; all are in the cache but the last, while it is fed
+        self._tokens = list(task.begun)  # of the reply; all are in the cache but the last, while it is fed
         self._stream = TextStream(task.stop)
+        self._given = "".join(self._stream.push(vocabulary.piece(token)) for token in task.begun)
         self._random = np.random.default_rng(task.seed)
         self._held: list[Event] = []  # not yet out: they could still be taken back
         self._run: list[TextStream] = []  # the text's state before each token of a scattered run
@@ -127,11 +130,11 @@ class _Writer:
         self._budget = Budget(self._preset.branch)
         self._acting = task.sampler == "entropix"
         self._pause = resolve_pause(self._preset.pause.texts, vocabulary) if self._acting else ()
-        self._pauses = PauseGuard(self._preset.pause, vocabulary, prompt)
+        self._pauses = PauseGuard(self._preset.pause, vocabulary, (*prompt, *task.begun))
 
     def write(self) -> Generation:
         try:
-            row: Row | None = yield from self._feed(self._prompt)
+            row: Row | None = yield from self._feed((*self._prompt, *self._tokens))
             while row is not None:
                 row = yield from self._act(self._look(row))
         except Cancelled:
@@ -304,6 +307,7 @@ class _Writer:
         finish = self._finish(stopped=ended or self._stream.stopped)
         if finish:
             text += self._stream.flush()
+        text, self._given = self._given + text, ""
         self._tokens.append(token)
         self._pauses.see(token)
         self._held.append(TokenEvent(index, token, text, logprob, metrics, strategy, origin, finish))

@@ -43,7 +43,7 @@ class Lane:
     """One sequence of a generation: its own, or a child's."""
 
     sequence: int
-    position: int = 0  # cells that it holds
+    tokens: list[int] = field(default_factory=list)  # that its cells hold
     feed: deque[int] = field(default_factory=deque)  # tokens asked for and not yet decoded
 
 
@@ -54,6 +54,7 @@ class Live:
     Attributes:
         cells: how many it may hold; children share them, and what they need beyond is lent.
         decoded: tokens decoded for it so far, its prompt and all its children included.
+        shared: tokens of its prompt that another generation had decoded already.
         ended: nothing more will come of it.
     """
 
@@ -64,6 +65,7 @@ class Live:
     lent: int = 0
     request: Feed | None = None
     decoded: int = 0
+    shared: int = 0
     cancelled: bool = False
     ended: bool = False
 
@@ -171,10 +173,8 @@ class Scheduler:
         answers: dict[Live, list[Row]] = {}
         fresh = iter(rows)
         for live, lane, count in fed:
-            lane.position += count
             live.decoded += count
-            for _ in range(count):
-                lane.feed.popleft()
+            lane.tokens.extend(lane.feed.popleft() for _ in range(count))
             if not lane.feed:
                 answers.setdefault(live, []).append(next(fresh))
         for live, own in answers.items():
@@ -190,16 +190,40 @@ class Scheduler:
         """
         cells: list[Cell] = []
         fed: list[tuple[Live, Lane, int]] = []
-        lanes = [(live, lane) for live in self._live for lane in (live.lane, *live.branches) if lane and lane.feed]
+        ready = [live for live in self._live if live.decoded or live.shared or self._share(live)]
+        lanes = [(live, lane) for live in ready for lane in (live.lane, *live.branches) if lane and lane.feed]
         for live, lane in sorted(lanes, key=lambda pair: len(pair[1].feed) > 1):
             waiting = len(lane.feed)
             count = min(max(waiting - 1, 1), self._context.n_batch - len(cells))
             if count:
                 cells.extend(
-                    Cell(lane.feed[i], lane.position + i, lane.sequence, wanted=waiting == 1) for i in range(count)
+                    Cell(lane.feed[i], len(lane.tokens) + i, lane.sequence, wanted=waiting == 1) for i in range(count)
                 )
                 fed.append((live, lane, count))
         return cells, fed
+
+    def _share(self, live: Live) -> bool:
+        """Let a generation that begins hold what it has in common with an earlier one, instead of decoding it.
+
+        False while the earlier one is still at it: the generation waits.
+        """
+        assert live.lane
+        prompt = list(live.lane.feed)[:-1]
+        earlier = [other.lane for other in self._live[: self._live.index(live)] if other.lane]
+        shares = [(_common(prompt, [*lane.tokens, *lane.feed]), _common(prompt, lane.tokens), lane) for lane in earlier]
+        if not shares:
+            return True
+        coming, held, donor = max(shares, key=lambda share: share[:2])
+        if coming > held:
+            return False
+        if held:
+            self._context.fork(donor.sequence, live.lane.sequence)
+            if not self._context.truncate(live.lane.sequence, held):  # a state that cannot be rewound
+                self._context.truncate(live.lane.sequence)
+                return True
+            live.shared = held
+            live.lane.tokens.extend(live.lane.feed.popleft() for _ in range(held))
+        return True
 
     def _advance(self, live: Live, answer: Answer) -> Iterator[tuple[Live, Event | EntropixError]]:
         """Give a generation its answer, pass its events on, and take requests up to the next feed."""
@@ -260,13 +284,13 @@ class Scheduler:
     def _fork(self, live: Live, children: int, horizon: int) -> bool:
         """Make children, where sequences and cells are free for them."""
         assert live.lane
-        lent = max(0, children * horizon - (live.cells - live.lane.position))
+        lent = max(0, children * horizon - (live.cells - len(live.lane.tokens)))
         if live.branches or children > len(self._free_sequences) or lent > self._free_cells:
             return False
         live.lent = lent
         self._free_cells -= lent
         for _ in range(children):
-            child = Lane(self._free_sequences.pop(), live.lane.position)
+            child = Lane(self._free_sequences.pop(), list(live.lane.tokens))
             self._context.fork(live.lane.sequence, child.sequence)
             live.branches.append(child)
         return True
@@ -285,7 +309,7 @@ class Scheduler:
         assert live.lane
         if not self._context.truncate(live.lane.sequence, position):
             return False
-        live.lane.position = position
+        del live.lane.tokens[position:]
         return True
 
     def _drop_branches(self, live: Live, lanes: list[Lane]) -> None:
@@ -298,3 +322,9 @@ class Scheduler:
     def _free(self, lane: Lane) -> None:
         self._context.truncate(lane.sequence)
         self._free_sequences.append(lane.sequence)
+
+
+def _common(first: Sequence[int], second: Sequence[int]) -> int:
+    """How many tokens two sequences begin with alike."""
+    alike = zip(first, second, strict=False)
+    return next((index for index, (one, other) in enumerate(alike) if one != other), min(len(first), len(second)))

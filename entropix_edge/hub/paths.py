@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 _TRUE = {"1", "ON", "YES", "TRUE"}
@@ -14,14 +15,45 @@ def data_folder() -> Path:
 
     `$ENTROPIX_EDGE_HOME` if it is set, else what the platform prescribes.
     """
+    return _users_folder("XDG_DATA_HOME", ".local/share")
+
+
+def config_folder() -> Path:
+    """Return the user's folder for settings, which may not exist yet.
+
+    `$ENTROPIX_EDGE_HOME` if it is set, else what the platform prescribes.
+    """
+    return _users_folder("XDG_CONFIG_HOME", ".config")
+
+
+def _users_folder(variable: str, default: str) -> Path:
     if chosen := os.environ.get("ENTROPIX_EDGE_HOME"):
         return Path(chosen).expanduser()
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Application Support" / "entropix-edge"
-    base = os.environ.get("XDG_DATA_HOME")
+    base = os.environ.get(variable)
     # The XDG specification says to ignore a relative path.
-    root = Path(base) if base and Path(base).is_absolute() else Path.home() / ".local" / "share"
+    root = Path(base) if base and Path(base).is_absolute() else Path.home() / default
     return root / "entropix-edge"
+
+
+def write_whole(target: Path, text: str) -> None:
+    """Write a file at once or not at all, and make its folder if needed.
+
+    Raises:
+        OSError: it cannot be written; what was there before still is.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f"{target.stem}-", suffix=f"{target.suffix}.part")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(name, target)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
 
 
 def checkout_models() -> Path | None:

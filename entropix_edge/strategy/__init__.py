@@ -1,6 +1,26 @@
 """The table: metrics → strategy → action."""
 
-from .config import load_preset, options_help, override, preset_names, read_preset
+from .config import (
+    THRESHOLDS,
+    load_fitted,
+    load_preset,
+    options_help,
+    override,
+    preset_names,
+    read_fitted,
+    read_preset,
+)
 from .table import classify, plan
 
-__all__ = ["classify", "load_preset", "options_help", "override", "plan", "preset_names", "read_preset"]
+__all__ = [
+    "THRESHOLDS",
+    "classify",
+    "load_fitted",
+    "load_preset",
+    "options_help",
+    "override",
+    "plan",
+    "preset_names",
+    "read_fitted",
+    "read_preset",
+]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import logging
 import tomllib
 from dataclasses import fields, replace
 from functools import cache
@@ -10,10 +11,23 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, get_origin, get_type_hints
 
-from ..config import Preset
+from ..config import DEFAULT_PRESET, Preset
 from ..errors import ConfigError
 
+logger = logging.getLogger("entropix_edge")
+
 _SHIPPED = resources.files(__package__) / "presets"
+THRESHOLDS = (
+    "argmax.entropy_below",
+    "argmax.varentropy_below",
+    "branch.entropy_below",
+    "branch.varentropy_above",
+    "pause.entropy_above",
+    "pause.varentropy_below",
+    "resample.entropy_above",
+    "resample.varentropy_above",
+)
+"""Where the quadrants begin: what is fitted to a model."""
 
 
 def preset_names() -> list[str]:
@@ -46,8 +60,43 @@ def load_preset(name: str) -> Preset:
         raise ConfigError(f"preset file {name}: {error}") from error
 
 
-def read_preset(text: str, name: str) -> Preset:
-    """A preset from TOML text. What the text leaves out is `article`'s.
+def load_fitted(fingerprint: str, folder: Path) -> Preset | None:
+    """The default preset with the thresholds that were fitted to one model; None where none were.
+
+    A file that does not hold is left out with a warning.
+
+    Args:
+        fingerprint: of the model's file.
+        folder: of the user's own fitted presets, which come before the shipped ones.
+    """
+    name = f"{fingerprint}.toml"
+    for file in (folder / name, _SHIPPED / "fitted" / name):
+        try:
+            if file.is_file():
+                return read_fitted(file.read_text("utf-8"))
+        except (OSError, UnicodeDecodeError, ConfigError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            logger.warning("the fitted preset %s is left out: %s; run `entropix-edge calibrate` again", file, reason)
+    return None
+
+
+def read_fitted(text: str) -> Preset:
+    """The default preset with fitted thresholds, from TOML text. What else the text leaves out is the default's.
+
+    Raises:
+        ConfigError: as for `read_preset`; or a threshold is missing.
+    """
+    preset = read_preset(text, DEFAULT_PRESET, load_preset(DEFAULT_PRESET))
+    tables = tomllib.loads(text)
+    for key in THRESHOLDS:
+        section, name = key.split(".")
+        if name not in tables.get(section, {}):
+            raise ConfigError(f"{key} is missing: a fitted preset has every threshold")
+    return preset
+
+
+def read_preset(text: str, name: str, base: Preset | None = None) -> Preset:
+    """A preset from TOML text. What the text leaves out is the base's, or `article`'s.
 
     Raises:
         ConfigError: the text is not TOML, or names an unknown key, or a value outside its range.
@@ -64,7 +113,7 @@ def read_preset(text: str, name: str) -> Preset:
             raise ConfigError(f"{section} is {values!r}: it must be a table, [{section}]")
         for key in values:
             _check_key(f"{section}.{key}")
-    base = _article()
+    base = base or _article()
     changed = {section: _replace(base, section, values) for section, values in tables.items()}
     return replace(base, name=name, **changed)
 

@@ -1,0 +1,252 @@
+"""`entropix-edge eval`: policies side by side on the same problems."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..config import EngineConfig
+from . import EXIT_INTERRUPTED
+from .options import engine_options, model_name, model_options, verbose_option
+from .terminal import DownloadBar, Interrupt, console, saying, set_up_logging
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..engine import Engine
+    from ..evaluation.policies import Policy
+    from ..evaluation.report import Row
+    from ..evaluation.results import Result, ResultFile
+    from ..evaluation.run import Question
+    from ..evaluation.tasks import Problem
+
+_PROMPT_CELLS = 512  # tokens of context for the prompt of each problem in flight
+
+
+@click.command("eval")
+@click.argument("tasks", type=click.Path(path_type=Path), required=False)
+@click.option(
+    "--policy",
+    "policies",
+    multiple=True,
+    metavar="NAME",
+    help="greedy, temperature[:T], article, edge, a preset's file, self-consistency:K or deliberate:N. "
+    "Repeatable. Default: greedy, temperature, temperature:1.0, article, edge.",
+)
+@click.option("--deliberate", type=click.IntRange(2, 64), metavar="N", help="Also edge with N roads a problem.")
+@click.option("--extractor", metavar="NAME", help="last-number, choice, exact, regex:PATTERN or code.")
+@click.option("--template", default="{question}", metavar="TEXT", help="What is asked. Default: {question}.")
+@click.option("--skip", type=click.IntRange(min=0), default=0, metavar="N", help="Leave out the first N problems.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Take N problems.")
+@click.option("--seeds", type=click.IntRange(1, 1000), default=1, help="Runs of each problem. Default: 1.")
+@click.option("-n", "--n-predict", type=click.IntRange(min=1), default=512, help="Most tokens. Default: 512.")
+@click.option(
+    "-np", "--parallel", type=click.IntRange(1, 128), default=16, metavar="N", help="Problems in flight. Default: 16."
+)
+@click.option("--allow-code", is_flag=True, help="Run code that the model writes, in a limited process.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Results, one JSON line a problem; a second run goes on there. Default: in the user's data folder.",
+)
+@click.option("--keep-text", is_flag=True, help="Keep the replies in the results.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "md", "json"]),
+    default="table",
+    help="How the report is printed. Default: table.",
+)
+@model_options
+@engine_options
+@verbose_option
+def command(**options: Any) -> int:
+    """Measure policies on the problems of TASKS.
+
+    TASKS is a JSONL file with `question` and `answer`, or GSM8K's or HumanEval's own; without it, a small
+    set that ships with the program. The report goes to standard output.
+    """
+    from ..evaluation.policies import DEFAULT_POLICIES, policy
+
+    set_up_logging(verbose=options["verbose"])
+    names = list(options["policies"] or DEFAULT_POLICIES)
+    if options["deliberate"]:
+        names.append(f"deliberate:{options['deliberate']}")
+    policies = [policy(name) for name in dict.fromkeys(names)]
+    problems = _problems(options)
+    config = _engine_config(options)
+    interrupt = Interrupt()
+    with interrupt.watching():
+        return _evaluate(policies, problems, config, options, interrupt)
+
+
+def _problems(options: dict[str, Any]) -> list[Problem]:
+    from ..evaluation.code import network_is_cut
+    from ..evaluation.tasks import read_problems
+
+    path = options["tasks"]
+    if path is None:
+        with resources.as_file(resources.files("entropix_edge.evaluation") / "smoke.jsonl") as shipped:
+            found = read_problems(shipped, extractor=options["extractor"], template=options["template"])
+    else:
+        found = read_problems(path, extractor=options["extractor"], template=options["template"])
+    end = None if options["limit"] is None else options["skip"] + options["limit"]
+    problems = found[options["skip"] : end]
+    if not problems:
+        raise click.UsageError(f"--skip {options['skip']} leaves none of {len(found)} problems: take fewer away")
+    if any(problem.extractor == "code" for problem in problems):
+        if not options["allow_code"]:
+            raise click.UsageError("these problems run code that the model writes: say --allow-code if you want that")
+        if not network_is_cut():
+            console().print("Warning: this system cannot cut the model's code off from the network.")
+    return problems
+
+
+def _engine_config(options: dict[str, Any]) -> EngineConfig:
+    parallel = options["parallel"]
+    return EngineConfig(
+        ctx_size=options["ctx_size"] or parallel * (options["n_predict"] + _PROMPT_CELLS),
+        batch_size=options["batch_size"],
+        threads=options["threads"],
+        threads_batch=options["threads_batch"],
+        gpu_layers=options["n_gpu_layers"],
+        flash_attention=options["flash_attn"],
+        attention=options["attention"],
+        sequences=parallel,
+        forks=parallel,
+    )
+
+
+def _evaluate(
+    policies: Sequence[Policy],
+    problems: Sequence[Problem],
+    config: EngineConfig,
+    options: dict[str, Any],
+    interrupt: Interrupt,
+) -> int:
+    from ..engine import Engine, prepare
+    from ..evaluation.results import ResultFile
+    from ..evaluation.run import questions
+    from ..hub import resolve
+
+    with DownloadBar() as bar:
+        path = resolve(model_name(options), offline=options["offline"], progress=bar)
+    with saying("Compiling the kernels for this machine: some seconds, once.", after=1.0):
+        prepare(config)
+    with interrupt.deferring(), Engine.open(path, config, cancelled=interrupt) as engine:
+        settings = _settings(engine, config, options)
+        out = options["out"] or _default_out(settings)
+        results = ResultFile(out, settings)
+        asked = questions(policies, problems, options["seeds"])
+        try:
+            _answer(engine, asked, results, options, interrupt)
+        finally:
+            results.close()
+    known = {problem.id for problem in problems}
+    _report([result for result in results.results if result.problem in known], settings, options["form"])
+    console().print(f"Results: {out}", markup=False)
+    return EXIT_INTERRUPTED if interrupt() else 0
+
+
+def _settings(engine: Engine, config: EngineConfig, options: dict[str, Any]) -> dict[str, Any]:
+    """What a result depends on, and the policy does not say."""
+    edge = json.dumps(dataclasses.asdict(engine.preset("edge")), sort_keys=True)
+    return {
+        "model": engine.model.path.name,
+        "edge": hashlib.sha256(edge.encode()).hexdigest()[:12],
+        "attention": config.attention,
+        "n_predict": options["n_predict"],
+        "template": options["template"],
+        "extractor": options["extractor"],
+    }
+
+
+def _default_out(settings: dict[str, Any]) -> Path:
+    from ..hub.paths import data_folder
+
+    digest: str = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
+    folder = data_folder() / "evaluations"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{digest}.jsonl"
+
+
+def _answer(
+    engine: Engine,
+    asked: Sequence[Question],
+    results: ResultFile,
+    options: dict[str, Any],
+    interrupt: Interrupt,
+) -> None:
+    """Answer what the file has no result for, and show how it goes."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from ..evaluation.run import Run
+
+    done = {result.key for result in results.results}
+    missing = [question for question in asked if question.key not in done]
+    totals: dict[str, int] = {}
+    for question in asked:
+        totals[question.policy.name] = totals.get(question.policy.name, 0) + 1
+    right = dict.fromkeys(totals, 0)
+    ended = dict.fromkeys(totals, 0)
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[accuracy]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console(), disable=not console().is_terminal) as progress:
+        tasks = {name: progress.add_task(name, total=total, accuracy="") for name, total in totals.items()}
+
+        def count(result: Result) -> None:
+            name = result.policy
+            ended[name] += 1
+            right[name] += result.right
+            accuracy = f"{100 * right[name] / ended[name]:.1f} %"
+            progress.update(tasks[name], completed=ended[name], accuracy=accuracy)
+
+        wanted = {question.key for question in asked}
+        for result in results.results:
+            if result.key in wanted:
+                count(result)
+        run = Run(engine, n_predict=options["n_predict"], keep_text=options["keep_text"])
+        for result in run.answer(missing, interrupt):
+            results.add(result)
+            count(result)
+
+
+def _report(results: Sequence[Result], settings: dict[str, Any], form: str) -> None:
+    from ..evaluation.report import markdown, summarise
+
+    if not results:
+        return
+    rows = summarise(results)
+    if form == "json":
+        click.echo(json.dumps({"settings": settings, "rows": [row.as_record() for row in rows]}, indent=2))
+    elif form == "md":
+        click.echo(markdown(rows))
+    else:
+        _print_table(rows)
+
+
+def _print_table(rows: Sequence[Row]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from ..evaluation.report import COLUMNS
+
+    table = Table(box=None, pad_edge=False)
+    for name in COLUMNS:
+        table.add_column(name, justify="left" if name == "policy" else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*row.cells())
+    out = Console(highlight=False)
+    out.print(table, width=None if out.is_terminal else 200)

@@ -1,0 +1,1 @@
+"""Tasks, runs and statistics: what a strategy is worth, measured; and thresholds fitted to a model."""

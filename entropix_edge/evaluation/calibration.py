@@ -1,0 +1,356 @@
+"""Thresholds fitted to a model: what it is like when it writes, and where the quadrants begin then."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+import tomllib
+from collections import Counter
+from dataclasses import astuple, dataclass
+from importlib import resources
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from ..config import DEFAULT_PRESET, GenerationConfig
+from ..errors import ModelError, PromptError
+from ..strategy import THRESHOLDS, classify, load_preset, override
+from ..types import Metrics, Strategy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from ..config import Preset
+    from ..engine import Engine, ReplyStream
+
+TARGETS: Mapping[str, float] = MappingProxyType(
+    {
+        "argmax.entropy_below": 0.17,
+        "argmax.varentropy_below": 0.23,
+        "branch.entropy_below": 0.50,
+        "branch.varentropy_above": 0.50,
+        "pause.entropy_above": 0.65,
+        "pause.varentropy_below": 0.40,
+        "resample.entropy_above": 0.80,
+        "resample.varentropy_above": 0.75,
+    }
+)
+"""The share of the model's tokens that lie below each threshold, in entropy or in varentropy.
+
+Chosen so that the default model's own distribution gives what `edge` was set to by hand.
+"""
+
+FLOORS: Mapping[str, float] = MappingProxyType({"argmax.entropy_below": 0.1, "argmax.varentropy_below": 0.5})
+"""The least that a threshold is fitted to, in bits and bits².
+
+A token with an entropy under 0.1 bit is sure on any model, however many there are of them; 0.5 bit² is the
+varentropy of a choice between two tokens with that entropy.
+"""
+
+N_PREDICT = 96
+SEQUENCES = 8  # replies side by side; what is recorded, and so what a kill can cost, is so many
+DECILES = tuple(range(10, 100, 10))
+_LEAST_TOKENS = 200
+_VERSION = 1
+
+
+class Observation(NamedTuple):
+    """What was measured at one token, in bits and bits²; None where the attention was not watched."""
+
+    entropy: float
+    varentropy: float
+    attention_entropy: float | None = None
+    attention_varentropy: float | None = None
+
+
+QUANTITIES: Mapping[str, str] = MappingProxyType(
+    dict(zip(Observation._fields, ("bits", "bits²", "bits", "bits²"), strict=True))
+)
+"""What is measured, and in which unit."""
+
+
+# --- measuring ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Questionnaire:
+    """What the model is asked, and how.
+
+    Attributes:
+        prompts: the texts.
+        n_predict: most tokens of each reply.
+        sequences: replies side by side; the engine should be open with as many.
+    """
+
+    prompts: tuple[str, ...]
+    n_predict: int = N_PREDICT
+    sequences: int = SEQUENCES
+
+    @property
+    def groups(self) -> list[range]:
+        """The prompts' numbers, by what is asked at the same time."""
+        starts = range(0, len(self.prompts), self.sequences)
+        return [range(start, min(start + self.sequences, len(self.prompts))) for start in starts]
+
+    @property
+    def most_tokens(self) -> int:
+        """Tokens, if no reply ends early."""
+        return len(self.prompts) * self.n_predict
+
+
+def shipped_prompts() -> tuple[str, ...]:
+    """The prompts that ship with the package."""
+    text = (resources.files(__package__) / "prompts.toml").read_text("utf-8")
+    return tuple(prompt for prompts in tomllib.loads(text).values() for prompt in prompts)
+
+
+class Record:
+    """The observations of a calibration under way, on disk: one line a group of prompts.
+
+    Groups are whole or not there, so that a run in two parts measures what one run does.
+
+    Args:
+        path: of the file; begun anew if it was written with other settings, or `anew`.
+        settings: what the observations depend on.
+        anew: forget what is there.
+
+    Raises:
+        OSError: it cannot be read or written.
+    """
+
+    def __init__(self, path: Path, settings: dict[str, Any], *, anew: bool = False) -> None:
+        self.path = path
+        self.groups: list[list[Observation]] = []
+        path.parent.mkdir(parents=True, exist_ok=True)
+        whole = 0 if anew else self._read(settings)
+        self._file = path.open("r+b" if whole else "wb")
+        self._file.truncate(whole)
+        self._file.seek(whole)
+        if not whole:
+            self._write({"settings": settings})
+
+    def _read(self, settings: dict[str, Any]) -> int:
+        """Take the groups that are there and whole; how many bytes those are."""
+        try:
+            lines = self.path.read_bytes().splitlines(keepends=True)
+        except FileNotFoundError:
+            return 0
+        if not lines or _parsed(lines[0]) != {"settings": json.loads(json.dumps(settings))}:
+            return 0
+        whole = len(lines[0])
+        for line in lines[1:]:
+            group = _group(_parsed(line), len(self.groups))
+            if group is None:
+                break
+            self.groups.append(group)
+            whole += len(line)
+        return whole
+
+    def add(self, group: Sequence[Observation]) -> None:
+        """Append a group's observations, and hand them to the system at once."""
+        self._write({"group": len(self.groups), "observations": group})
+        self.groups.append(list(group))
+
+    def _write(self, record: dict[str, Any]) -> None:
+        self._file.write(json.dumps(record).encode() + b"\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def remove(self) -> None:
+        """Close the file and delete it."""
+        self.close()
+        self.path.unlink(missing_ok=True)
+
+
+def _parsed(line: bytes) -> Any:
+    """A whole line's value; None where it is torn."""
+    with contextlib.suppress(ValueError, RecursionError):
+        return json.loads(line) if line.endswith(b"\n") else None
+    return None
+
+
+def _group(value: Any, index: int) -> list[Observation] | None:
+    match value:
+        case {"group": found, "observations": [*rows]} if found == index:
+            with contextlib.suppress(TypeError):
+                group = [Observation(*row) for row in rows]
+                return group if all(_is_sound(observation) for observation in group) else None
+    return None
+
+
+def _is_sound(observation: Observation) -> bool:
+    entropy, varentropy, *attention = observation
+    seen = [value for value in attention if value is not None]
+    return all(type(value) is float and 0 <= value < math.inf for value in (entropy, varentropy, *seen))
+
+
+def settings(engine: Engine, questionnaire: Questionnaire, fingerprint: str) -> dict[str, Any]:
+    """What observations depend on."""
+    asked = json.dumps([astuple(questionnaire), astuple(load_preset(DEFAULT_PRESET).sampler)])
+    return {
+        "version": _VERSION,
+        "model": fingerprint,
+        "asked": hashlib.sha256(asked.encode()).hexdigest()[:16],
+        "attention": list(engine.watched_layers),
+        "n_ctx": engine.context.n_ctx,
+    }
+
+
+def measure(
+    engine: Engine,
+    questionnaire: Questionnaire,
+    record: Record,
+    *,
+    progress: Callable[[int], None] = lambda _tokens: None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> list[Observation]:
+    """Let the model answer what the record has no answers to, and record what was measured.
+
+    Args:
+        engine: open with as many sequences as the questionnaire has.
+        questionnaire: what is asked.
+        record: takes each group of replies when all of it is there.
+        progress: told how many of `most_tokens` are dealt with.
+        cancelled: asked at each token; True ends the measuring early.
+
+    Returns:
+        All observations, in the prompts' order; fewer where it was cancelled.
+
+    Raises:
+        EntropixError: the model fails.
+    """
+    for group in questionnaire.groups[len(record.groups) :]:
+        found = _measure_group(engine, questionnaire, group, progress, cancelled)
+        if found is None:
+            break
+        record.add(found)
+    return [observation for group in record.groups for observation in group]
+
+
+def _measure_group(
+    engine: Engine,
+    questionnaire: Questionnaire,
+    group: range,
+    progress: Callable[[int], None],
+    cancelled: Callable[[], bool],
+) -> list[Observation] | None:
+    """Side by side, a token of each in turn. None where it was cancelled."""
+    streams = _streams(engine, questionnaire, group)
+    found: dict[ReplyStream, list[Observation]] = {stream: [] for stream in streams}
+    done = (group.stop - len(streams)) * questionnaire.n_predict  # of groups before, and of replies that ended
+    progress(done)
+    with contextlib.ExitStack() as stack:
+        for stream in streams:
+            stack.callback(stream.close)
+        while streams:
+            for stream in list(streams):
+                event = next(stream, None)
+                if cancelled():
+                    return None
+                if event is None:
+                    streams.remove(stream)
+                    done += questionnaire.n_predict - len(found[stream])
+                elif event.token_id is not None and event.metrics is not None:
+                    found[stream].append(_observation(event.metrics))
+            progress(done + sum(map(len, found.values())))
+    return [observation for observations in found.values() for observation in observations]
+
+
+def _streams(engine: Engine, questionnaire: Questionnaire, group: range) -> list[ReplyStream]:
+    """One reply a prompt, but for prompts that do not fit a very small context."""
+    streams = []
+    preset = load_preset(DEFAULT_PRESET)
+    for number in group:
+        config = GenerationConfig(preset=preset, sampler="temperature", seed=number, n_predict=questionnaire.n_predict)
+        with contextlib.suppress(PromptError):
+            streams.append(engine.stream(questionnaire.prompts[number], config))
+    return streams
+
+
+def _observation(metrics: Metrics) -> Observation:
+    attention = metrics.attention
+    if attention is None:
+        return Observation(metrics.entropy, metrics.varentropy)
+    return Observation(metrics.entropy, metrics.varentropy, attention.entropy, attention.varentropy)
+
+
+# --- fitting --------------------------------------------------------------------------------------
+
+
+def fit(observations: Sequence[Observation], base: Preset) -> Preset:
+    """The base with each threshold at its target in what was observed, to 3 decimals.
+
+    Raises:
+        ModelError: there are too few observations.
+    """
+    if len(observations) < _LEAST_TOKENS:
+        raise ModelError(
+            f"the model wrote {len(observations)} tokens: thresholds can be fitted to {_LEAST_TOKENS} or more"
+        )
+    fitted: dict[str, object] = {}
+    for key in THRESHOLDS:
+        quantity = key.split(".")[1].rpartition("_")[0]
+        value = float(np.quantile([getattr(observation, quantity) for observation in observations], TARGETS[key]))
+        fitted[key] = round(max(value, FLOORS.get(key, 0.0)), 3)
+    return override(base, fitted)
+
+
+def thresholds(preset: Preset) -> dict[str, float]:
+    """A preset's values of what is fitted."""
+    values = {}
+    for key in THRESHOLDS:
+        section, name = key.split(".")
+        values[key] = float(getattr(getattr(preset, section), name))
+    return values
+
+
+def deciles(observations: Sequence[Observation]) -> dict[str, list[float]]:
+    """What 10, 20, … 90 % of the tokens lie below, by quantity; those that were not measured are left out."""
+    found = {}
+    for quantity in QUANTITIES:
+        values = [getattr(observation, quantity) for observation in observations]
+        seen = [value for value in values if value is not None]
+        if seen:
+            found[quantity] = [float(value) for value in np.percentile(seen, DECILES)]
+    return found
+
+
+def shares(observations: Sequence[Observation], preset: Preset) -> dict[Strategy, float]:
+    """The share of the tokens in each quadrant, from 0 to 1."""
+    counts = Counter(classify(Metrics(seen.entropy, seen.varentropy), preset) for seen in observations)
+    return {strategy: counts[strategy] / max(len(observations), 1) for strategy in Strategy}
+
+
+def as_toml(preset: Preset, observations: Sequence[Observation], model: str) -> str:
+    """The text of a fitted preset: its thresholds, and above them what they were fitted to.
+
+    Args:
+        preset: from `fit`.
+        observations: what it was fitted to.
+        model: a name for the model.
+    """
+    shown = "".join(letter if letter.isprintable() else "?" for letter in model)
+    lines = [
+        f"# The thresholds of `{preset.name}`, fitted to {shown} by `entropix-edge calibrate`.",
+        "# All that is not here is as it ships.",
+        "#",
+        f"# What {len(observations)} tokens of this model lie below:",
+        "#" + " " * 31 + "".join(f"{percent:>6} %" for percent in DECILES),
+    ]
+    for quantity, values in deciles(observations).items():
+        label = f"{quantity.replace('_', ' ')}, {QUANTITIES[quantity]}"
+        lines.append(f"# {label:<30}" + "".join(f"{value:8.2f}" for value in values))
+    section = ""
+    for key, value in thresholds(preset).items():
+        begun, section = section, key.split(".")[0]
+        if section != begun:
+            lines += ["", f"[{section}]"]
+        lines.append(f"{key.split('.')[1]} = {value!r}")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,81 @@
+"""Policies: ways to answer, by name, all through the same scheduler."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from ..config import SamplerBase
+from ..deliberation import Manner
+from ..errors import ConfigError
+from ..strategy import load_preset
+
+if TYPE_CHECKING:
+    from ..config import Preset, SamplerName
+
+DEFAULT_POLICIES = ("greedy", "temperature", "temperature:1.0", "article", "edge")
+_ALONE = Manner(roads=1, frugal=False)
+_VOTERS_TEMPERATURE = 0.7
+_KNOWN = "greedy, temperature[:T], article, edge, a preset's TOML file, self-consistency:K or deliberate:N"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """One way to answer.
+
+    Attributes:
+        name: as the user wrote it.
+        preset: the table; a name stands for the one that fits the model.
+        sampler: what is done with the table's verdict.
+        manner: how many roads, and how one is chosen.
+    """
+
+    name: str
+    preset: Preset | str
+    sampler: SamplerName = "entropix"
+    manner: Manner = _ALONE
+
+
+def policy(name: str) -> Policy:
+    """The policy of a name.
+
+    Raises:
+        ConfigError: an unknown name, or a number outside its range.
+    """
+    kind, _, number = name.partition(":")
+    match kind:
+        case "greedy":
+            return Policy(name=name, preset="edge", sampler="greedy")
+        case "temperature":
+            return Policy(name=name, preset=_plain(name, number or "0.7"), sampler="temperature")
+        case "self-consistency":
+            manner = Manner(roads=_roads(name, number), weighted=False, frugal=False)
+            preset = _plain(name, str(_VOTERS_TEMPERATURE))
+            return Policy(name=name, preset=preset, sampler="temperature", manner=manner)
+        case "deliberate":
+            return Policy(name=name, preset="edge", manner=Manner(roads=_roads(name, number)))
+        case _:
+            return Policy(name=name, preset=_named(name))
+
+
+def _named(name: str) -> Preset | str:
+    try:
+        preset = load_preset(name)
+    except ConfigError as error:
+        raise ConfigError(f"policy {name!r} is not known: it must be one of {_KNOWN} ({error})") from error
+    return name if name == preset.name else preset
+
+
+def _plain(name: str, temperature: str) -> Preset:
+    """A plain sampler: temperature and min_p 0.05."""
+    try:
+        sampler = SamplerBase(temperature=float(temperature), top_k=0, top_p=1.0, min_p=0.05)
+    except ValueError as error:  # ConfigError is one
+        raise ConfigError(f"policy {name!r}: the temperature must be a number from 0 to 100") from error
+    return replace(load_preset("article"), name=name, sampler=sampler)
+
+
+def _roads(name: str, number: str) -> int:
+    if not number.isdecimal():
+        raise ConfigError(f"policy {name!r} says not how many roads: write it as {name.partition(':')[0]}:8")
+    return int(number)

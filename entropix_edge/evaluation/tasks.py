@@ -1,0 +1,191 @@
+"""Problems from JSONL files: our own lines, GSM8K's and HumanEval's as they are."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import string
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ConfigError
+from .extract import check_extractor, extract
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ..text import Message
+
+_HUMANEVAL = "Complete this Python function. Answer with the whole function in one ```python block.\n\n```python\n{}```"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One problem.
+
+    Attributes:
+        id: the file's own, else from what it says.
+        question: what the model is asked.
+        answer: the right one, as its extractor writes it; empty for code.
+        extractor: how an answer is found in a reply (see `extract`).
+        shots: questions and answers to go before it.
+        prompt: the code that the model is to go on from; empty elsewhere.
+        entry_point: the function that is tested.
+        tests: a program that fails unless the code before it is right.
+    """
+
+    id: str
+    question: str
+    answer: str
+    extractor: str
+    shots: tuple[tuple[str, str], ...] = ()
+    prompt: str = ""
+    entry_point: str = ""
+    tests: str = ""
+
+
+def read_problems(path: Path, *, extractor: str | None = None, template: str = "{question}") -> list[Problem]:
+    """The problems of a JSONL file, which may be gzipped.
+
+    Args:
+        path: of the file.
+        extractor: for all of them, instead of their own.
+        template: what is asked; `{question}` stands for the question.
+
+    Raises:
+        ConfigError: a line is no problem, or there is none.
+        OSError: it cannot be read.
+    """
+    if "{question}" not in template:
+        raise ConfigError(f"template {template!r} asks nothing: it must contain {{question}}")
+    if extractor:
+        check_extractor(extractor)
+    found: dict[str, Problem] = {}
+    for number, line in enumerate(_lines(path), 1):
+        if line.strip():
+            try:
+                problem = _problem(json.loads(line), extractor, template)
+            except (ValueError, TypeError, KeyError) as error:  # ConfigError is a ValueError
+                reason = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+                raise ConfigError(f"{path} line {number} is no problem: {reason}") from error
+            if problem.id in found and found[problem.id] != problem:
+                raise ConfigError(f"{path} line {number}: the id {problem.id!r} is taken by another problem")
+            found[problem.id] = problem
+    if not found:
+        raise ConfigError(f"{path} holds no problem: it must have one JSON object a line")
+    return list(found.values())
+
+
+def _lines(path: Path) -> list[str]:
+    data = path.read_bytes()
+    try:
+        if path.suffix == ".gz":
+            data = gzip.decompress(data)
+        return data.decode("utf-8").split("\n")
+    except (EOFError, OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: it must be UTF-8 text, or that gzipped ({error})") from error
+
+
+def _problem(record: Any, extractor: str | None, template: str) -> Problem:
+    if not isinstance(record, dict):
+        raise ConfigError("it must be a JSON object")
+    if "entry_point" in record:
+        return _humaneval(record, template)
+    question, answer = _text(record, "question"), record["answer"]
+    kind = extractor or record.get("extractor") or ("choice" if "choices" in record else _kind(str(answer)))
+    check_extractor(kind)
+    if kind == "code":
+        tests = _text(record, "tests")
+        return Problem(id=_id(record), question=_asked(template, question), answer="", extractor=kind, tests=tests)
+    if "choices" in record:
+        question, answer = _choices(question, record["choices"], answer)
+    gold = str(answer).rpartition("####")[2].strip() if kind == "last-number" else str(answer)
+    return Problem(
+        id=_id(record),
+        question=_asked(template, question),
+        answer=_gold(gold, kind),
+        extractor=kind,
+        shots=tuple((_text(shot, "question"), _text(shot, "answer")) for shot in record.get("few_shot", ())),
+    )
+
+
+def _humaneval(record: dict[str, Any], template: str) -> Problem:
+    prompt, entry_point = _text(record, "prompt"), _text(record, "entry_point")
+    return Problem(
+        id=_id(record),
+        question=_asked(template, _HUMANEVAL.format(prompt)),
+        answer="",
+        extractor="code",
+        prompt=prompt,
+        entry_point=entry_point,
+        tests=f"{_text(record, 'test')}\ncheck({entry_point})\n",
+    )
+
+
+def _asked(template: str, question: str) -> str:
+    return template.replace("{question}", question)
+
+
+def _text(record: Any, key: str) -> str:
+    value = record[key]
+    if not isinstance(value, (str, int, float)) or isinstance(value, bool):
+        raise ConfigError(f"{key} is {value!r}: it must be a text")
+    return str(value)
+
+
+def _id(record: dict[str, Any]) -> str:
+    for key in ("id", "task_id"):
+        if key in record:
+            return str(record[key])
+    said = json.dumps([record.get("question"), record.get("answer")], ensure_ascii=False)
+    return hashlib.sha256(said.encode()).hexdigest()[:12]
+
+
+def _kind(answer: str) -> str:
+    """GSM8K's answers end in `#### 72`; a number is compared as one, anything else as it is written."""
+    if "####" in answer or extract(answer, "exact") == extract(answer, "last-number"):
+        return "last-number"
+    return "exact"
+
+
+def _choices(question: str, choices: Any, answer: Any) -> tuple[str, str]:
+    """The question with lettered lines, and the letter of the answer: given as an index, a letter or a text."""
+    if not isinstance(choices, list) or not 2 <= len(choices) <= len(string.ascii_uppercase):
+        raise ConfigError(f"choices is {choices!r}: it must be a list of 2 to 26 texts")
+    letters = string.ascii_uppercase[: len(choices)]
+    if isinstance(answer, int) and 0 <= answer < len(choices):
+        letter = letters[answer]
+    elif answer in choices:
+        letter = letters[choices.index(answer)]
+    elif str(answer) in letters:
+        letter = str(answer)
+    else:
+        raise ConfigError(f"answer is {answer!r}: it must be a letter, an index or a text of the choices")
+    lines = [f"{name}. {choice}" for name, choice in zip(letters, choices, strict=True)]
+    return "\n".join([question, *lines, "Answer with the letter."]), letter
+
+
+def _gold(answer: str, extractor: str) -> str:
+    """The answer in its extractor's own writing."""
+    if extractor.startswith("regex:"):
+        return extract(answer, "exact") or ""
+    found = extract(answer, extractor)
+    if found is None:
+        raise ConfigError(f"answer is {answer!r}: {extractor} finds nothing in it")
+    return found
+
+
+def messages(problem: Problem) -> list[Message]:
+    """The conversation that asks it."""
+    said: list[Message] = []
+    for question, answer in problem.shots:
+        said += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+    return [*said, {"role": "user", "content": problem.question}]
+
+
+def program(problem: Problem, code: str) -> str:
+    """The code to be tested: where it is only a function's body, after the head that was given."""
+    if problem.prompt and f"def {problem.entry_point}" not in code:
+        return problem.prompt + code
+    return code

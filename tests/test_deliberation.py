@@ -1,0 +1,110 @@
+"""Roads that vote, on a tiny model: which is chosen, what it costs, when it stops."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from entropix_edge.config import EngineConfig, GenerationConfig
+from entropix_edge.deliberation import Deliberation, Manner, lead_is_safe
+from entropix_edge.engine import Engine
+from entropix_edge.errors import ConfigError, ContextError
+from entropix_edge.types import BranchEvent, FinishReason, TokenEvent
+
+CONFIG = GenerationConfig(preset="article", sampler="temperature", seed=7, n_predict=24)
+
+
+@pytest.fixture(scope="module")
+def engine(tiny_model: Path) -> Iterator[Engine]:
+    config = EngineConfig(ctx_size=512, sequences=4, forks=0, threads=1, attention="off")
+    with Engine.open(tiny_model, config) as opened:
+        yield opened
+
+
+def deliberate(engine: Engine, manner: Manner, answers: dict[str, str] | None = None) -> Deliberation:
+    tokens = engine.tokenize_prompt("ab", raw=True)
+    return Deliberation(engine, tokens, CONFIG, manner, (lambda text: text[:1] or None) if answers is None else None)
+
+
+def test_a_road_is_what_the_engine_would_have_said_alone(engine: Engine) -> None:
+    tokens = engine.tokenize_prompt("ab", raw=True)
+    alone = engine.stream_tokens(tokens, CONFIG).reply()
+    with deliberate(engine, Manner(roads=1, frugal=False)) as deliberation:
+        reply = deliberation.reply()
+    assert reply.text == alone.text
+    assert reply.decoded_tokens == alone.decoded_tokens
+
+
+def test_every_road_is_told_and_one_is_kept(engine: Engine) -> None:
+    with deliberate(engine, Manner(roads=4, frugal=False)) as deliberation:
+        events = list(deliberation.everything())
+        reply = deliberation.reply()
+    roads = [event for event in events if isinstance(event, BranchEvent)]
+    assert len(roads) == 4
+    assert [road.kept for road in roads].count(True) == 1
+    assert next(road.text for road in roads if road.kept) == reply.text
+    assert "".join(event.text for event in events if isinstance(event, TokenEvent)) == reply.text
+    assert len({road.token_ids for road in roads}) > 1, "the roads' seeds must differ"
+
+
+def test_all_roads_are_paid_for(engine: Engine) -> None:
+    with deliberate(engine, Manner(roads=3, frugal=False)) as deliberation:
+        reply = deliberation.reply()
+        votes = deliberation.votes
+    assert reply.decoded_tokens == sum(vote.decoded_tokens for vote in votes)
+    assert len(votes) == 3
+
+
+def test_the_same_seed_says_the_same(engine: Engine) -> None:
+    texts = []
+    for _ in range(2):
+        with deliberate(engine, Manner(roads=4)) as deliberation:
+            texts.append(deliberation.reply().text)
+    assert texts[0] == texts[1]
+
+
+def test_without_answers_the_most_confident_road_is_kept(engine: Engine) -> None:
+    with deliberate(engine, Manner(roads=4, frugal=False), answers={}) as deliberation:
+        deliberation.reply()
+        arrived = [vote for vote in deliberation.votes if vote.finish is FinishReason.STOP]
+        best = max(arrived or deliberation.votes, key=lambda vote: vote.confidence)
+        kept = next(event for event in deliberation.reply().roads if isinstance(event, BranchEvent) and event.kept)
+    assert kept.score == best.confidence
+
+
+def test_nothing_is_left_in_the_context(engine: Engine) -> None:
+    before = engine._scheduler.free
+    with deliberate(engine, Manner(roads=4)) as deliberation:
+        engine.pump()
+        deliberation.cancel()
+        reply = deliberation.reply()
+    assert reply.finish_reason in (FinishReason.CANCELLED, FinishReason.STOP, FinishReason.LENGTH)
+    assert engine._scheduler.free == before
+
+
+def test_a_frugal_one_begins_with_half(engine: Engine) -> None:
+    with deliberate(engine, Manner(roads=6)) as deliberation:
+        assert len(deliberation.votes) == 3
+        deliberation.reply()
+        assert 3 <= len(deliberation.votes) <= 6
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "safe"),
+    [(3, 0, False), (4, 0, True), (4, 1, False), (5, 1, False), (6, 1, True), (0, 0, False), (9, 9, False)],
+)
+def test_when_a_lead_is_safe(first: int, second: int, safe: bool) -> None:
+    assert lead_is_safe(first, second) is safe
+
+
+@pytest.mark.parametrize("roads", [0, 65, 2.5])
+def test_roads_are_counted(roads: int) -> None:
+    with pytest.raises(ConfigError, match="roads"):
+        Manner(roads=roads)
+
+
+def test_a_prompt_that_leaves_no_room(engine: Engine) -> None:
+    with pytest.raises(ContextError, match="no room"):
+        Deliberation(engine, [5] * 200, CONFIG, Manner(roads=8))
