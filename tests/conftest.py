@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -36,6 +38,16 @@ def default_model() -> Path:
     """The real model. `scripts/test` fetches it; its tests fail, rather than pass unseen, without it."""
     assert DEFAULT_MODEL_FILE.exists(), "the default model is missing: run scripts/test, or `entropix-edge pull`"
     return DEFAULT_MODEL_FILE
+
+
+@pytest.fixture(autouse=True)
+def own_logging() -> Iterator[None]:
+    """Undo what a command set up for its own standard error."""
+    logger = logging.getLogger("entropix_edge")
+    handlers, propagate, level = list(logger.handlers), logger.propagate, logger.level
+    yield
+    logger.handlers[:], logger.propagate = handlers, propagate
+    logger.setLevel(level)
 
 
 @pytest.fixture(autouse=True)

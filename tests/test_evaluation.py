@@ -191,7 +191,7 @@ def test_the_table_is_markdown() -> None:
     lines = markdown(summarise([result("a"), result("a", "edge")])).splitlines()
     assert len(lines) == 4
     assert all(line.count("|") == len(COLUMNS) + 1 for line in lines)
-    assert "100.0 %" in lines[2]
+    assert "100.0 (21 to 100)" in lines[2]
 
 
 # --- runs -----------------------------------------------------------------------------------------

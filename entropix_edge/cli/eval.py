@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ..evaluation.run import Question
     from ..evaluation.tasks import Problem
 
+_WIDTH = 120  # characters, where there is no terminal
 _PROMPT_CELLS = 512  # tokens of context for the prompt of each problem in flight
 
 
@@ -245,8 +246,11 @@ def _print_table(rows: Sequence[Row]) -> None:
 
     table = Table(box=None, pad_edge=False)
     for name in COLUMNS:
-        table.add_column(name, justify="left" if name == "policy" else "right", no_wrap=True)
+        table.add_column(name, justify="left" if name == "policy" else "right")
     for row in rows:
         table.add_row(*row.cells())
     out = Console(highlight=False)
-    out.print(table, width=None if out.is_terminal else 200)
+    if not out.is_terminal:
+        out.width = _WIDTH
+    out.print(table)
+    out.print("In brackets: 95 % intervals. Written and decoded: tokens an answer.", style="dim")

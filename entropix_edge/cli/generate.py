@@ -122,6 +122,10 @@ def _check_output(options: dict[str, Any]) -> None:
         raise click.UsageError("--json and --color always do not go together: JSON has no colours")
     if options["answer"] and options["deliberate"] is None:
         raise click.UsageError("--answer says by what roads vote: give --deliberate N too")
+    if options["answer"]:
+        from ..evaluation.extract import check_extractor
+
+        check_extractor(options["answer"])
     if options["raw"] and options["system"] is not None:
         raise click.UsageError("--raw and --system do not go together: put the system message into the text")
     trace: Path | None = options["trace"]

@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 
 TARGETS: Mapping[str, float] = MappingProxyType(
     {
-        "argmax.entropy_below": 0.17,
-        "argmax.varentropy_below": 0.23,
-        "branch.entropy_below": 0.50,
-        "branch.varentropy_above": 0.50,
-        "pause.entropy_above": 0.65,
-        "pause.varentropy_below": 0.40,
-        "resample.entropy_above": 0.80,
-        "resample.varentropy_above": 0.75,
+        "argmax.entropy_below": 0.27,
+        "argmax.varentropy_below": 0.36,
+        "branch.entropy_below": 0.65,
+        "branch.varentropy_above": 0.67,
+        "pause.entropy_above": 0.77,
+        "pause.varentropy_below": 0.57,
+        "resample.entropy_above": 0.86,
+        "resample.varentropy_above": 0.86,
     }
 )
 """The share of the model's tokens that lie below each threshold, in entropy or in varentropy.
@@ -44,7 +44,7 @@ TARGETS: Mapping[str, float] = MappingProxyType(
 Chosen so that the default model's own distribution gives what `edge` was set to by hand.
 """
 
-FLOORS: Mapping[str, float] = MappingProxyType({"argmax.entropy_below": 0.1, "argmax.varentropy_below": 0.5})
+FLOORS: Mapping[str, float] = MappingProxyType({"argmax.entropy_below": 0.27, "argmax.varentropy_below": 0.5})
 """The least that a threshold is fitted to, in bits and bits².
 
 A token with an entropy under 0.1 bit is sure on any model, however many there are of them; 0.5 bit² is the

@@ -13,10 +13,7 @@ if TYPE_CHECKING:
     from .results import Result
 
 BASELINE = "greedy"
-COLUMNS = (
-    "policy", "problems", "accuracy", "95 %", "over greedy", "95 %",
-    "written", "decoded", "× greedy", "cut", "tokens/s", "seconds",
-)  # fmt: skip
+COLUMNS = ("policy", "problems", "accuracy, %", "over greedy", "written", "decoded", "× greedy", "cut", "seconds")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,19 +48,15 @@ class Row:
 
     def cells(self) -> tuple[str, ...]:
         """As texts, in the order of `COLUMNS`."""
-        answers = self.problems * self.seeds
         return (
             self.policy,
             str(self.problems),
-            f"{100 * self.accuracy.value:.1f} %",
-            f"{100 * self.accuracy.low:.1f} to {100 * self.accuracy.high:.1f}",
-            f"{100 * self.gain.value:+.1f}" if self.gain else "",
-            f"{100 * self.gain.low:+.1f} to {100 * self.gain.high:+.1f}" if self.gain else "",
+            "{:.1f} ({:.0f} to {:.0f})".format(*(100 * value for value in self.accuracy)),
+            "{:+.1f} ({:+.1f} to {:+.1f})".format(*(100 * value for value in self.gain)) if self.gain else "",
             f"{self.written_tokens:.0f}",
             f"{self.decoded_tokens:.0f}",
             f"{self.cost:.2f}" if self.cost else "",
             str(self.cut),
-            f"{self.decoded_tokens * answers / self.seconds:.0f}" if self.seconds else "",
             f"{self.seconds:.0f}",
         )
 
