@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .config import EngineConfig, GenerationConfig, Preset
+    from .deliberation import Deliberation, Manner
     from .engine import Engine, Reply, ReplyStream
     from .errors import (
         ConfigError,
@@ -36,9 +37,11 @@ __version__ = "0.1.0"
 
 __all__ = [
     # open a model and talk to it
+    "Deliberation",
     "Engine",
     "EngineConfig",
     "GenerationConfig",
+    "Manner",
     "Preset",
     "Reply",
     "ReplyStream",
@@ -66,6 +69,7 @@ __all__ = [
 _MODULES = {
     "engine": ("Engine", "Reply", "ReplyStream"),
     "config": ("EngineConfig", "GenerationConfig", "Preset"),
+    "deliberation": ("Deliberation", "Manner"),
     "strategy": ("load_preset",),
     "types": ("AttentionMetrics", "FinishReason", "Metrics", "Origin", "Strategy", "TokenEvent"),
 }

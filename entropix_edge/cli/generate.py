@@ -27,12 +27,14 @@ from .options import (
 from .terminal import DownloadBar, Interrupt, console, gather_prompt, saying, set_up_logging, wants_colour
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from ..config import Preset
     from ..deliberation import Deliberation
     from ..engine import Engine, ReplyStream
     from ..render import Stats, TraceWriter
+    from ..types import Event
 
 _FILTERS = ("temperature", "top_k", "top_p", "min_p")
 
@@ -181,7 +183,7 @@ class _Run:
             stack.callback(self._stream.close)
             trace = self._open_trace(stack)
             stack.callback(self._finish_trace, trace)
-            for event in self._stream.everything():
+            for event in self._events():
                 if trace:
                     trace.write(event)
                 if isinstance(event, TokenEvent) and not as_json:
@@ -196,6 +198,16 @@ class _Run:
         if interrupt():
             return EXIT_INTERRUPTED
         return EXIT_FAILED if trace and trace.failed else 0
+
+    def _events(self) -> Iterator[Event]:
+        """The stream's events; while several roads are being looked down there are none, and that is said."""
+        events = self._stream.everything()
+        if self._options["deliberate"]:
+            with console().status(f"Looking down up to {self._options['deliberate']} roads"):
+                first = next(events, None)
+            if first is not None:
+                yield first
+        yield from events
 
     def _finish_trace(self, trace: TraceWriter | None) -> None:
         """Where the reader has gone, end the reply, and the trace as it should end."""
