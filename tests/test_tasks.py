@@ -1,22 +1,21 @@
-"""Problems from files, answers from replies, code in a cage."""
+"""Problems from files."""
 
 from __future__ import annotations
 
 import gzip
 import json
-import time
-from decimal import Decimal
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from entropix_edge.errors import ConfigError
-from entropix_edge.evaluation.code import network_is_cut, run_tests
-from entropix_edge.evaluation.extract import extract, right
+from entropix_edge.evaluation import tasks
+from entropix_edge.evaluation.code import run_tests
 from entropix_edge.evaluation.tasks import Problem, messages, program, read_problems
+
+SMOKE = Path(tasks.__file__).with_name("smoke.jsonl")
 
 
 def read(tmp_path: Path, *lines: Any, **options: Any) -> list[Problem]:
@@ -24,8 +23,6 @@ def read(tmp_path: Path, *lines: Any, **options: Any) -> list[Problem]:
     path.write_text("\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines), "utf-8")
     return read_problems(path, **options)
 
-
-# --- files ----------------------------------------------------------------------------------------
 
 GSM8K = {"question": "How many clips?", "answer": "He sold 48/2 = <<48/2=24>>24.\n#### 1,072"}
 HUMANEVAL = {
@@ -57,6 +54,22 @@ def test_a_gzipped_file_is_read(tmp_path: Path) -> None:
     assert read_problems(path)[0].entry_point == "double"
 
 
+@pytest.mark.parametrize(
+    "damage", [b"no gzip", gzip.compress(b"{}" * 99)[:-9], gzip.compress(b"{}")[:10] + b"\xff" * 20]
+)
+def test_a_damaged_gzip_file_is_named(tmp_path: Path, damage: bytes) -> None:
+    path = tmp_path / "tasks.jsonl.gz"
+    path.write_bytes(damage)
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_problems(path)
+
+
+def test_the_problems_that_are_shipped_are_problems() -> None:
+    problems = read_problems(SMOKE)
+    assert [problem.id for problem in problems] == [f"smoke-{number:02}" for number in range(1, 21)]
+    assert Counter(problem.extractor for problem in problems) == {"last-number": 12, "choice": 4, "exact": 4}
+
+
 @pytest.mark.parametrize("answer", [1, "B", "Mars"])
 def test_a_choice_is_lettered(tmp_path: Path, answer: Any) -> None:
     (problem,) = read(tmp_path, {"question": "A planet?", "choices": ["Sun", "Mars"], "answer": answer})
@@ -83,6 +96,9 @@ def test_an_id_is_what_a_problem_says(tmp_path: Path) -> None:
         ("{", "line 1 is no problem"),
         ([1], "JSON object"),
         ({"question": "a"}, "it has no 'answer'"),
+        ({"question": "a", "answer": None}, "answer is None: it must be a text"),
+        ({"question": "a", "answer": 1, "few_shot": None}, "few_shot is None"),
+        ({"question": "a", "answer": 1, "few_shot": ["b"]}, "few_shot is"),
         ({"question": ["a"], "answer": 1}, "must be a text"),
         ({"question": "a", "answer": 1, "extractor": "magic"}, "'magic' is not known"),
         ({"question": "a", "answer": "x", "extractor": "last-number"}, "finds nothing"),
@@ -106,122 +122,3 @@ def test_one_id_for_two_problems_is_refused(tmp_path: Path) -> None:
 def test_options_that_do_not_hold(tmp_path: Path, option: str, value: str) -> None:
     with pytest.raises(ConfigError, match=option):
         read(tmp_path, GSM8K, **{option: value})
-
-
-# --- answers --------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("text", "answer"),
-    [
-        ("so 3 + 4 = 7.", "7"),
-        (r"Therefore \(\boxed{85}\) of 100", "85"),
-        (r"\boxed{1} and then \boxed{\$1,250.50} in 3 days", "1250.5"),
-        (r"the share is \(\boxed{\frac{3}{4}}\)", "0.75"),
-        (r"\boxed{x} so 12", "12"),
-        ("#### -12\n", "-12"),
-        ("#### 1,000,000 in 2 years", "1000000"),
-        ("The answer is 18 dollars for 2 people.", "18"),
-        ("That is $0.50", "0.5"),
-        ("−3 degrees", "-3"),
-        ("007", "7"),
-        ("10.0", "10"),
-        ("100", "100"),
-        ("0", "0"),
-        ("0.0", "0"),
-        ("no idea", None),
-        ("", None),
-    ],
-)
-def test_the_last_number(text: str, answer: str | None) -> None:
-    assert extract(text, "last-number") == answer
-
-
-@given(
-    st.decimals(-(10**9), 10**9, places=2, allow_nan=False),
-    st.sampled_from(["{}", "${}", "#### {}", "a\\boxed{{{}}}b"]),
-)
-def test_any_number_is_found_however_it_is_written(number: Decimal, form: str) -> None:
-    found = extract("first 3, then " + form.format(f"{number:,}"), "last-number")
-    assert found is not None
-    assert Decimal(found) == number or form.startswith("$")  # "$-3" is read as 3
-    assert right(found, extract(str(Decimal(found)), "last-number") or "")
-
-
-@pytest.mark.parametrize(
-    ("text", "answer"),
-    [
-        ("The answer is (B).", "B"),
-        ("Answer: **C**", "C"),
-        (r"\boxed{D}", "D"),
-        ("B", "B"),
-        ("I think\nC.\n", "C"),
-        ("B. Mars", "B"),
-        ("it is hard to say", None),
-    ],
-)
-def test_a_choice(text: str, answer: str | None) -> None:
-    assert extract(text, "choice") == answer
-
-
-def test_the_other_extractors() -> None:
-    assert extract("  The  Eiffel Tower. ", "exact") == "the eiffel tower"
-    assert extract("x=1, x=2", r"regex:x=(\d)") == "2"
-    assert extract("none", r"regex:x=(\d)") is None
-    assert extract("see\n```python\na = 1\n```\nor\n```\nb = 2\n```", "code") == "b = 2\n"
-    assert extract("a = 1", "code") == "a = 1"
-    assert not right(None, "")
-
-
-def test_long_replies_are_no_trouble() -> None:
-    assert extract("9" * 200_000, "last-number") is not None
-    assert extract("\\boxed{" * 20_000, "last-number") is None
-
-
-# --- code -----------------------------------------------------------------------------------------
-
-
-def test_code_that_is_right_passes() -> None:
-    assert run_tests("def f(x):\n    print('noise')\n    return x + 1", "assert f(1) == 2").passed
-
-
-@pytest.mark.parametrize(
-    ("code", "reason"),
-    [
-        ("def f(x): return x", "AssertionError"),
-        ("def f(x: return", "SyntaxError"),
-        ("raise SystemExit(0)", "exit code 0"),
-        ("import os; os._exit(0)", "exit code 0"),
-        ("import sys; sys.stdout.write('pass'); sys.exit(0)", "exit code 0"),
-        ("x = bytearray(2**31)", "MemoryError"),
-        ("import sys; sys.stderr.write('x' * 10**6); raise ValueError('y' * 10**6)", ""),
-    ],
-)
-def test_code_that_does_not_pass(code: str, reason: str) -> None:
-    verdict = run_tests(code, "assert f(1) == 2")
-    assert not verdict.passed
-    assert reason in verdict.reason
-    assert len(verdict.reason) <= 200
-
-
-def test_code_without_end_is_ended_with_what_it_started(tmp_path: Path) -> None:
-    sign = tmp_path / "still-here"
-    child = f"import time; time.sleep(3); open({str(sign)!r}, 'w')"
-    code = f"import subprocess, sys\nsubprocess.Popen([sys.executable, '-c', {child!r}])\nwhile True: pass"
-    verdict = run_tests(code, "", seconds=1.5)
-    assert not verdict.passed
-    assert "1.5 s" in verdict.reason
-    time.sleep(3)
-    assert not sign.exists()
-
-
-@pytest.mark.skipif(not network_is_cut(), reason="this system cannot cut a process off from the network")
-def test_code_has_no_network() -> None:
-    code = "import socket\nserver = socket.socket()\nserver.settimeout(2)\nserver.connect(('127.0.0.1', 9))"
-    verdict = run_tests(code, "")
-    assert "unreachable" in verdict.reason
-
-
-def test_code_sees_none_of_our_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("A_SECRET", "1")
-    assert run_tests("import os", "assert 'A_SECRET' not in os.environ").passed

@@ -1,4 +1,8 @@
-"""Runs code that a model wrote: in a process of its own, with little time, little memory and no network."""
+"""Runs code that a model wrote: in a process of its own, with little time, little memory and no network.
+
+Where the system can do it (Linux, with user namespaces), the code has no network, and reaches and leaves behind no
+process but its own. Files are not shut away: the code may read and write what the user may.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 from functools import cache
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 _SECONDS = 10.0
 _MEMORY = 2**30  # bytes
@@ -19,13 +23,17 @@ _LONGEST_REASON = 200
 
 # Runs in the child. What passes is said on a pipe that the code does not know, with a word it cannot guess.
 _CHILD = r"""
-import ctypes, json, os, sys
-def cut_network():
-    libc = ctypes.CDLL(None, use_errno=True)
-    return libc.unshare(0x10000000 | 0x40000000) == 0  # CLONE_NEWUSER | CLONE_NEWNET
-def limit(seconds, memory):
+import ctypes, json, os, sys, types
+def shut_in():
+    if sys.platform != "linux" or ctypes.CDLL(None).unshare(0x70000000):  # CLONE_NEWUSER, _NEWPID, _NEWNET
+        return False
+    if inner := os.fork():  # the first process in there: as it ends, so does every other
+        status = os.waitpid(inner, 0)[1]
+        os._exit(os.waitstatus_to_exitcode(status) & 255)
+    return True
+def limit(seconds, memory, processes):
     import resource
-    limits = {"AS": memory, "CPU": int(seconds) + 1, "FSIZE": 2**24, "CORE": 0, "NOFILE": 64}
+    limits = {"AS": memory, "CPU": int(seconds) + 1, "FSIZE": 2**24, "CORE": 0, "NOFILE": 64} | processes
     for name, most in limits.items():
         try:
             resource.setrlimit(getattr(resource, "RLIMIT_" + name), (most, most))
@@ -35,19 +43,20 @@ def main():
     task = json.loads(sys.stdin.buffer.read())
     is_cut = False
     try:
-        is_cut = cut_network()
+        is_cut = shut_in()
     except (OSError, AttributeError):
         pass
-    try:
-        limit(task["seconds"], task["memory"])
+    try:  # outside, the user's other processes would count
+        limit(task["seconds"], task["memory"], {"NPROC": 64} if is_cut else {})
     except ImportError:
         pass
     if task["code"] is None:
         return os.write(1, b"cut" if is_cut else b"open")
     pipe, word = os.dup(1), task["word"].encode()
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    scope = {"__name__": "__main__"}
-    exec(compile(task["code"] + "\n" + task["tests"], "<answer>", "exec"), scope)
+    module = sys.modules["answer"] = types.ModuleType("answer")  # not __main__: no demonstrations
+    for part in task["code"], task["tests"]:
+        exec(compile(part, "<answer>", "exec", dont_inherit=True), module.__dict__)
     os.write(pipe, word)
 main()
 """
@@ -89,7 +98,7 @@ def _run(task: dict[str, object], seconds: float, memory: int) -> tuple[str, str
     """What the child said, its last line of complaint, and its exit code; None where its time was up."""
     task |= {"seconds": seconds, "memory": memory}
     with (
-        tempfile.TemporaryDirectory() as folder,
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder,
         tempfile.TemporaryFile() as said,
         tempfile.TemporaryFile() as complaint,
     ):
@@ -123,8 +132,7 @@ def _end(child: subprocess.Popen[bytes]) -> None:
     child.wait()
 
 
-def _last_line(file: object) -> str:
-    file.seek(0, os.SEEK_END)  # type: ignore[attr-defined]
-    file.seek(max(0, file.tell() - 4096))  # type: ignore[attr-defined]
-    lines = file.read().decode("utf-8", "replace").strip().splitlines()  # type: ignore[attr-defined]
+def _last_line(file: IO[bytes]) -> str:
+    file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
+    lines = file.read().decode("utf-8", "replace").strip().splitlines()
     return lines[-1][:_LONGEST_REASON] if lines else ""

@@ -1,11 +1,11 @@
 r"""Answers in replies.
 
-- `last-number`: in the last `\boxed{}`, else after the last `####`, else after the last "answer is", else the
-  last number of all.
+- `last-number`: in the last `\boxed{}` that has one, else after the last `####`, else after the last "answer is",
+  else the last number of all.
 - `choice`: a letter, after "answer", in brackets, or alone.
 - `exact`: the whole reply, without case, extra spaces and a final full stop.
 - `regex:PATTERN`: the first group of the last match, or the match.
-- `code`: the last fenced block, or the whole reply.
+- `code`: the last fenced block that is marked as Python, else the last fenced block, else the whole reply.
 """
 
 from __future__ import annotations
@@ -17,22 +17,28 @@ from ..errors import ConfigError
 
 EXTRACTORS = ("last-number", "choice", "exact", "regex:PATTERN", "code")
 _LONGEST = 20_000  # characters of a reply's end that are searched
-_NUMBER = r"[-−]?\$?(?:\d{1,3}(?:,\d{3})+|\d{1,40})(?:\.\d{1,40})?"
-_LAST_NUMBER = re.compile(_NUMBER)
-_FRACTION = re.compile(r"(-?)\\[dt]?frac\{(\d{1,20})\}\{(\d{1,20})\}")
+_DIGITS = r"(?:\d{1,3}(?:(?:,|\{,\})\d{3})+(?:\.\d{1,40})?|\d{1,40}(?:\.\d{1,40})?|(?<!\w)\.\d{1,40})(?!\d)"
+_NUMBER = re.compile(  # a minus after a letter, a digit or a bracket is no sign: 10-3 ends in 3
+    r"(?P<sign>(?<![\w)])[-−])?(?:\\?\$)?"
+    r"(?:\\[dt]?frac\{(?P<over>-?\d{1,20})\}\{(?P<under>\d{0,19}[1-9]\d{0,19})\}"
+    rf"|(?<!\d)(?P<digits>{_DIGITS}))"
+)
 _BEFORE_ANSWER = [
     re.compile(r"\\boxed\{((?:[^{}]|\{[^{}]*\})*)\}"),
     re.compile(r"####\s*([^\n]*)"),
-    re.compile(r"answer(?: is|:)\s*([^\n]*)", re.IGNORECASE),
+    re.compile(r"answer\W{0,2}(?: is:?|:)\s*((?:[^\n.]|\.(?=\d))*)", re.IGNORECASE),  # to the end of the sentence
 ]
 _CHOICES = [
-    re.compile(r"answer(?: is|:)?\W{0,6}([A-Z])\b", re.IGNORECASE),
+    re.compile(
+        r"(?i:answer|(?:option|choice)(?= is))(?i: is|:)?(?i:\W{1,6}(?:option|choice))?\W{1,6}([A-Z])\b(?!['’])"
+    ),
+    re.compile(r"(?i:answer)(?: is|:)?\W{1,6}([a-z])\b\W*$", re.MULTILINE),  # a small one only at a line's end
     re.compile(r"\\boxed\{\W*(?:\\text\{)?([A-Z])\b"),
     re.compile(r"\(([A-Z])\)"),
     re.compile(r"^\W*([A-Z])\W*$", re.MULTILINE),
     re.compile(r"^\W*([A-Z])[.):]", re.MULTILINE),
 ]
-_FENCED = re.compile(r"```(?:python|py)?[^\S\n]*\n(.*?)(?:```|\Z)", re.DOTALL)
+_FENCED = re.compile(r"```(\w*)[^\n`]*\n(.*?)(?:```|\Z)", re.DOTALL)
 
 
 def check_extractor(name: str) -> None:
@@ -65,8 +71,7 @@ def extract(text: str, extractor: str) -> str | None:
         case "exact":
             return " ".join(text.split()).casefold().removesuffix(".").strip() or None
         case "code":
-            blocks: list[str] = [block for block in _FENCED.findall(text) if block.strip()]
-            return blocks[-1] if blocks else text
+            return _code(text)
     check_extractor(extractor)
     found = list(re.finditer(extractor.removeprefix("regex:"), text))
     if not found:
@@ -83,26 +88,22 @@ def right(found: str | None, gold: str) -> bool:
 def _number(text: str) -> str | None:
     """Where an answer is announced its first number counts: what follows may be a unit or a remark."""
     for pattern in _BEFORE_ANSWER:
-        said = pattern.findall(text)
-        if said and (number := _a_number(said[-1], 0)) is not None:
-            return number
-    return _a_number(text, -1)
+        for said in reversed(pattern.findall(text)):
+            if found := _NUMBER.search(said.rpartition("=")[2]) or _NUMBER.search(said):
+                return _plain(found)
+    numbers = list(_NUMBER.finditer(text))
+    return _plain(numbers[-1]) if numbers else None
 
 
-def _a_number(text: str, index: int) -> str | None:
-    if fractions := _FRACTION.findall(text):
-        sign, above, below = fractions[index]
-        if int(below):
-            return _plain(Decimal(f"{sign}{above}") / Decimal(below))
-    numbers = _LAST_NUMBER.findall(text)
-    return _plain(Decimal(re.sub("[$,]", "", numbers[index]).replace("−", "-"))) if numbers else None
-
-
-def _plain(number: Decimal) -> str:
-    """Without trailing zeros, and without an exponent."""
-    text = f"{number:f}"
+def _plain(number: re.Match[str]) -> str:
+    """Without thousands' commas, trailing zeros and an exponent."""
+    if number["over"]:
+        value = Decimal(number["over"]) / Decimal(number["under"])
+    else:
+        value = Decimal(re.sub("[{},]", "", number["digits"]))
+    text = f"{value.copy_negate() if number['sign'] else value:f}"
     text = text.rstrip("0").rstrip(".") if "." in text else text
-    return "0" if text in ("-0", "") else text.lstrip("0") if len(text) > 1 and text.lstrip("0")[:1].isdigit() else text
+    return "0" if text == "-0" else text
 
 
 def _choice(text: str) -> str | None:
@@ -110,3 +111,9 @@ def _choice(text: str) -> str | None:
         if found := pattern.findall(text):
             return str(found[-1]).upper()
     return None
+
+
+def _code(text: str) -> str:
+    blocks = [(mark.lower(), block) for mark, block in _FENCED.findall(text) if block.strip()]
+    python = [block for mark, block in blocks if mark.startswith("py")]
+    return str((python or [block for _mark, block in blocks] or [text])[-1])

@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import json
 import string
+import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -83,7 +84,7 @@ def _lines(path: Path) -> list[str]:
         if path.suffix == ".gz":
             data = gzip.decompress(data)
         return data.decode("utf-8").split("\n")
-    except (EOFError, OSError, UnicodeDecodeError) as error:
+    except (EOFError, OSError, UnicodeDecodeError, zlib.error) as error:
         raise ConfigError(f"{path} cannot be read: it must be UTF-8 text, or that gzipped ({error})") from error
 
 
@@ -100,13 +101,15 @@ def _problem(record: Any, extractor: str | None, template: str) -> Problem:
         return Problem(id=_id(record), question=_asked(template, question), answer="", extractor=kind, tests=tests)
     if "choices" in record:
         question, answer = _choices(question, record["choices"], answer)
-    gold = str(answer).rpartition("####")[2].strip() if kind == "last-number" else str(answer)
+    elif not isinstance(answer, str):
+        answer = _text(record, "answer")
+    gold = answer.rpartition("####")[2].strip() if kind == "last-number" else answer
     return Problem(
         id=_id(record),
         question=_asked(template, question),
         answer=_gold(gold, kind),
         extractor=kind,
-        shots=tuple((_text(shot, "question"), _text(shot, "answer")) for shot in record.get("few_shot", ())),
+        shots=_shots(record.get("few_shot", [])),
     )
 
 
@@ -121,6 +124,12 @@ def _humaneval(record: dict[str, Any], template: str) -> Problem:
         entry_point=entry_point,
         tests=f"{_text(record, 'test')}\ncheck({entry_point})\n",
     )
+
+
+def _shots(shots: Any) -> tuple[tuple[str, str], ...]:
+    if not isinstance(shots, list) or not all(isinstance(shot, dict) for shot in shots):
+        raise ConfigError(f"few_shot is {shots!r}: it must be a list of objects with a question and an answer")
+    return tuple((_text(shot, "question"), _text(shot, "answer")) for shot in shots)
 
 
 def _asked(template: str, question: str) -> str:
