@@ -17,7 +17,7 @@ from .config import DEFAULT_CTX_SIZE, DEFAULT_MODEL, DEFAULT_PRESET, EngineConfi
 from .decoding import Scheduler, Task, generate
 from .errors import ConfigError, ContextError, EntropixError, PromptError, TemplateError
 from .hub import config_folder, fingerprint, resolve
-from .llama import Context, Model, prepare_tap
+from .llama import Context, Model, prepare_tap, read_state, write_state
 from .metrics import warm_up
 from .strategy import load_fitted, load_preset
 from .text import ChatTemplate, ControlText, as_messages, clean
@@ -45,6 +45,7 @@ class Reply:
         finish_reason: why it ended.
         seed: that repeats it.
         prompt_tokens: how many tokens the prompt was.
+        cached_tokens: how many of them were in the cache already, from an earlier prompt that begins alike.
         decoded_tokens: how many were decoded beyond the prompt, roads not taken included.
         prompt_seconds: from the first decode to the first token.
         generation_seconds: from the first token to the last.
@@ -56,6 +57,7 @@ class Reply:
     finish_reason: FinishReason | None
     seed: int
     prompt_tokens: int
+    cached_tokens: int
     decoded_tokens: int
     prompt_seconds: float
     generation_seconds: float
@@ -165,6 +167,7 @@ class ReplyStream:
             finish_reason=tokens[-1].finish_reason if tokens else None,
             seed=self.seed,
             prompt_tokens=self.prompt_tokens,
+            cached_tokens=self._live.shared,
             decoded_tokens=self.decoded_tokens,
             prompt_seconds=first - self._start_time,
             generation_seconds=self._last_time - first,
@@ -276,6 +279,52 @@ class Engine:
         """
         return (self.fitted if name == DEFAULT_PRESET else None) or load_preset(name)
 
+    def save_prompt_cache(self, path: Path) -> int:
+        """Write the cells of the reply that ended last to a file, so that another process need not decode them.
+
+        Args:
+            path: replaced, if it is there.
+
+        Returns:
+            How many tokens it holds; 0, and nothing is written, where there are none.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        with self._lock:
+            self._check_open()
+            saved = self._scheduler.saved()
+        if saved is None:
+            return 0
+        tokens, state = saved
+        write_state(path, fingerprint(self.model.path), tokens, state)
+        return len(tokens)
+
+    def load_prompt_cache(self, path: Path) -> int:
+        """Take up what `save_prompt_cache` wrote: the next prompt that begins alike goes on from it.
+
+        Returns:
+            How many tokens it holds.
+
+        Raises:
+            OSError: it cannot be read.
+            ContextError: it is damaged, another model's, or does not fit this context.
+        """
+        tokens, state = read_state(path, fingerprint(self.model.path))
+        with self._lock:
+            self._check_open()
+            if len(tokens) > self.context.n_ctx:
+                raise ContextError(
+                    f"the prompt cache {path} holds {len(tokens)} tokens and the context {self.context.n_ctx}: "
+                    "raise --ctx-size"
+                )
+            if not self._scheduler.restore(tokens, state):
+                raise ContextError(
+                    f"the prompt cache {path} does not fit: open the model with the --attention and --flash-attn "
+                    "that it was written with"
+                )
+        return len(tokens)
+
     @cached_property
     def chat_template(self) -> ChatTemplate | None:
         """The model's own chat template; None where the file has none."""
@@ -361,7 +410,7 @@ class Engine:
     ) -> ReplyStream:
         """Generate a reply to a prompt that is tokens already. Errors as for `stream`.
 
-        What the prompt has in common with another that is being answered is not decoded again.
+        What the prompt has in common with one that was or is being answered is not decoded again.
 
         Args:
             tokens: the prompt, from `tokenize_prompt`.
@@ -389,7 +438,7 @@ class Engine:
             begun=tuple(begun),
         )
         with self._lock:
-            live = self._scheduler.add(generate(tokens, task, self.model.vocabulary), cells)
+            live = self._scheduler.add(generate(tokens, task, self.model.vocabulary), cells, (*tokens, *begun))
             stream = ReplyStream(self, live, seed=seed, prompt_tokens=len(tokens), begun=tuple(begun))
             self._streams[live] = stream
         return stream

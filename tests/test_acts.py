@@ -133,6 +133,7 @@ def test_the_cache_equals_a_fresh_decode_of_what_was_emitted(
     assert list(scheduler.run()) == []
     assert live.ended
     assert scheduler.free == before
+    scheduler.forget()
     assert not any(acting.used(sequence) for sequence in range(SEQUENCES))
     for (logits, row), tokens in zip(final, (emitted, [*emitted, 7]), strict=True):
         wanted, wanted_row = afresh(fresh, tokens)
@@ -323,6 +324,7 @@ def test_nothing_leaks_over_a_thousand_generations(tmp_path: Path) -> None:
                     forks += len(roads(stream.reply(), BranchEvent))
             assert engine._scheduler.free == before
         assert forks > 500
+        engine._scheduler.forget()
         assert not any(engine.context.used(sequence) for sequence in range(6))
 
 
@@ -358,6 +360,7 @@ def test_a_recurrent_model_forks_exactly(mamba: Path) -> None:
         scheduler = Scheduler(acting, 1)
         scheduler.add(checked(), 200)
         assert list(scheduler.run()) == []
+        scheduler.forget()
         wanted, _row = afresh(fresh, emitted)
         np.testing.assert_allclose(final[0], wanted, atol=1e-4)
 

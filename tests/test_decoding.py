@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from entropix_edge.config import ArgmaxRule
 from entropix_edge.decoding import Scheduler, Task, generate
@@ -101,6 +103,14 @@ class ScriptedContext:
         del self.cells.get(sequence, [])[position:]
         return True
 
+    def save(self, sequence: int) -> bytes:
+        return bytes(self.cells[sequence])
+
+    def load(self, sequence: int, state: bytes) -> bool:
+        assert not self.cells.get(sequence)
+        self.cells[sequence] = list(state)
+        return len(state) < self.n_ctx
+
 
 def spell(text: str) -> Callable[[list[int]], Logits]:
     """A model that is sure of one text after a prompt of three tokens, then ends."""
@@ -131,6 +141,7 @@ def run(context: ScriptedContext, *tasks: Task, prompt: Sequence[int] = (5, 6, 7
         if isinstance(event, TokenEvent):
             events[id(live)].append(event)
     assert all(live.ended for live in lives)
+    scheduler.forget()
     assert not any(context.cells.values()), "cells are left behind"
     return [events[id(live)] for live in lives]
 
@@ -378,6 +389,7 @@ def test_cancelling_one_leaves_the_others() -> None:
     assert events[id(first)][-1].finish_reason is FinishReason.CANCELLED
     assert events[id(first)][-1].token_id is None
     assert text_of(events[id(second)]) == "HELLO"
+    scheduler.forget()
     assert not any(context.cells.values())
 
 
@@ -436,6 +448,7 @@ def test_removing_frees_sequences_and_cells() -> None:
         scheduler.remove(live)
         scheduler.remove(live)
         assert deque(running, maxlen=0) is not None
+    scheduler.forget()
     assert not any(context.cells.values())
     scheduler.add(generate((1, 2, 3), task(), ByteVocabulary()), 64)
     assert sum(1 for _ in scheduler.run()) == 6
@@ -452,6 +465,7 @@ def together(context: ScriptedContext, prompts: Sequence[Sequence[int]]) -> list
     for live, event in scheduler.run():
         assert isinstance(event, TokenEvent)
         said[id(live)].append(event.token_id)
+    scheduler.forget()
     assert not any(context.cells.values())
     return [said[id(live)] for live in lives]
 
@@ -495,3 +509,98 @@ def test_a_reply_that_is_begun_goes_on() -> None:
     events = [event for _live, event in scheduler.run() if isinstance(event, TokenEvent)]
     assert "".join(event.text for event in events) == "HELLO"
     assert [event.index for event in events] == [2, 3, 4, 5]
+
+
+# --- what ended generations leave -----------------------------------------------------------------------
+
+
+def fed_for(context: ScriptedContext, scheduler: Scheduler, prompt: Sequence[int]) -> list[int]:
+    """The tokens that are decoded to answer a prompt with nothing else going on."""
+    before = len(context.batches)
+    live = scheduler.add(generate(prompt, task(n_predict=4), ByteVocabulary()), len(prompt) + 4, prompt)
+    deque(scheduler.run(), maxlen=0)
+    fed = [cell.token for batch in context.batches[before:] for cell in batch]
+    assert live.shared + len(fed) == len(prompt) + 2  # it says two tokens, and an end that is not fed
+    return fed
+
+
+def test_a_second_turn_does_not_decode_the_first_again() -> None:
+    context = ScriptedContext(echo, sequences=1)
+    scheduler = Scheduler(context)
+    first = [10, 11, 12, 13]
+    assert fed_for(context, scheduler, first) == [*first, 13, 13]
+    second = [*first, 13, 13, 20, 21]
+    assert fed_for(context, scheduler, second) == [20, 21, 21, 21]
+    assert fed_for(context, scheduler, first) == [13, 13, 13]  # back to the first: only its last token
+    assert fed_for(context, scheduler, [30, 31]) == [30, 31, 31, 31]
+
+
+def test_an_ended_conversation_is_kept_beside_another_while_there_is_room() -> None:
+    context = ScriptedContext(echo, sequences=2)
+    scheduler = Scheduler(context)
+    ours, theirs = [10, 11, 12, 13, 14, 15], [10, 21, 22, 23, 24, 25]
+    fed_for(context, scheduler, ours)
+    assert fed_for(context, scheduler, theirs) == [*theirs[1:], 25, 25]
+    assert fed_for(context, scheduler, [*ours, 15, 15, 16]) == [16, 16, 16]
+    assert fed_for(context, scheduler, [*theirs, 25, 25, 26]) == [26, 26, 26]
+
+
+def test_what_rests_gives_way_to_a_generation_that_needs_the_cells() -> None:
+    context = ScriptedContext(echo, n_ctx=24, sequences=3)
+    scheduler = Scheduler(context)
+    for prompt in ([10, 11, 12, 13], [20, 21, 22, 23]):
+        fed_for(context, scheduler, prompt)
+    long = list(range(30, 48))
+    assert fed_for(context, scheduler, long) == [*long, 47, 47]
+    assert scheduler.free == (3, 24)
+    scheduler.forget()
+    assert not any(context.cells.values())
+
+
+def test_what_a_generation_left_goes_on_elsewhere() -> None:
+    here, there = Scheduler(ScriptedContext(echo)), ScriptedContext(echo, sequences=1)
+    deque(here.run(), maxlen=0)
+    assert here.saved() is None
+    here.add(generate([10, 11, 12], task(), ByteVocabulary()), 32)
+    deque(here.run(), maxlen=0)
+    saved = here.saved()
+    assert saved is not None
+    assert saved[0] == [10, 11, 12, 12, 12]
+    scheduler = Scheduler(there)
+    assert scheduler.restore(*saved)
+    assert fed_for(there, scheduler, [10, 11, 12, 12, 12, 13]) == [13, 13, 13]
+    assert scheduler.restore(*saved), "what rests gives way"
+    assert not scheduler.restore(list(range(200)), bytes(range(200)))
+    assert scheduler.free == (1, 128)
+
+
+@given(
+    waves=st.lists(
+        st.lists(st.lists(st.integers(2, 4), min_size=1, max_size=12), min_size=1, max_size=4), min_size=1, max_size=5
+    ),
+    sequences=st.integers(1, 3),
+    n_ctx=st.integers(20, 60),
+)
+def test_what_was_said_before_never_changes_what_is_said(
+    waves: list[list[list[int]]], sequences: int, n_ctx: int
+) -> None:
+    def say(held: list[int]) -> Logits:
+        return sure_of(END if len(held) > 15 else 2 + hash(tuple(held)) % 3)
+
+    context = ScriptedContext(say, n_ctx=n_ctx, sequences=sequences)
+    scheduler = Scheduler(context)
+    for wave in waves:
+        prompts = {
+            scheduler.add(generate(prompt, task(n_predict=6), ByteVocabulary()), len(prompt) + 6, prompt): prompt
+            for prompt in wave
+        }
+        said: dict[object, list[int | None]] = {live: [] for live in prompts}
+        for live, event in scheduler.run():
+            assert isinstance(event, TokenEvent)
+            said[live].append(event.token_id)
+        for live, prompt in prompts.items():
+            alone = run(ScriptedContext(say, sequences=1), task(n_predict=6), prompt=prompt)[0]
+            assert said[live] == [event.token_id for event in alone]
+        assert scheduler.free == (sequences, n_ctx)
+    scheduler.forget()
+    assert not any(context.cells.values())

@@ -75,9 +75,15 @@ def _generate(
         prepare(engine_config)
     with interrupt.deferring(), Engine.open(path, engine_config, cancelled=interrupt) as engine:
         config = _fitted(config, engine, options)
+        cache: Path | None = options["prompt_cache"]
+        if cache is not None and cache.exists():
+            engine.load_prompt_cache(cache)
         startup = time.perf_counter() - start
         stream = _stream(engine, prompt, config, options)
-        return _Run(engine, stream, config, options, startup).show(interrupt)
+        code = _Run(engine, stream, config, options, startup).show(interrupt)
+        if cache is not None:
+            engine.save_prompt_cache(cache)
+        return code
 
 
 def _stream(
@@ -130,6 +136,9 @@ def _check_output(options: dict[str, Any]) -> None:
         check_extractor(options["answer"])
     if options["raw"] and options["system"] is not None:
         raise click.UsageError("--raw and --system do not go together: put the system message into the text")
+    cache: Path | None = options["prompt_cache"]
+    if cache is not None and not cache.parent.is_dir():
+        raise click.UsageError(f"the prompt cache {cache} cannot be written: {cache.parent} is no folder")
     trace: Path | None = options["trace"]
     if trace is not None and str(trace) == "-":
         raise click.UsageError("--trace needs a file: standard output is for the text")
@@ -248,6 +257,7 @@ class _Run:
             reply.events,
             reply.roads,
             prompt_tokens=reply.prompt_tokens,
+            cached_tokens=reply.cached_tokens,
             decoded_tokens=reply.decoded_tokens,
             prompt_seconds=reply.prompt_seconds,
             generation_seconds=reply.generation_seconds,

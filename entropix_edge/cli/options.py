@@ -199,6 +199,12 @@ prompt_options = _apply(
     ),
     click.option("-sys", "--system", metavar="TEXT", help="A system message."),
     click.option("--raw", is_flag=True, help="Take the prompt as it is, without the model's chat template."),
+    click.option(
+        "--prompt-cache",
+        type=click.Path(path_type=Path, dir_okay=False),
+        metavar="FILE",
+        help="Go on from the tokens kept in FILE where the prompt begins alike, and keep them there for the next time.",
+    ),
     click.option("--parse-special", is_flag=True, help="Read control-token text in the prompt as control tokens."),
 )
 

@@ -1,7 +1,7 @@
 """The trampoline: every live generation's feeds in one batch, one decode, each its row.
 
-It alone owns sequence ids. A generation is admitted only when its cells are free; what it holds is freed
-however it ends.
+It alone owns sequence ids. A generation is admitted only when its cells are free. What it held rests when it has
+ended, however it ended, and is freed when room is needed: a prompt that begins alike goes on from it.
 """
 
 from __future__ import annotations
@@ -37,6 +37,12 @@ class Decoder(Protocol):
     def truncate(self, sequence: int, position: int = 0) -> bool:
         """Drop a sequence's cells from a position on; False where that is impossible."""
 
+    def save(self, sequence: int) -> bytes:
+        """What a sequence's cells hold."""
+
+    def load(self, sequence: int, state: bytes) -> bool:
+        """Let an empty sequence hold what was saved; False where it does not fit."""
+
 
 @dataclass(eq=False, slots=True)
 class Lane:
@@ -54,12 +60,14 @@ class Live:
     Attributes:
         cells: how many it may hold; children share them, and what they need beyond is lent.
         decoded: tokens decoded for it so far, its prompt and all its children included.
+        prompt: what it will ask for first, as far as that is known.
         shared: tokens of its prompt that another generation had decoded already.
         ended: nothing more will come of it.
     """
 
     coroutine: Generation
     cells: int
+    prompt: Sequence[int] = ()
     lane: Lane | None = None
     branches: list[Lane] = field(default_factory=list)
     lent: int = 0
@@ -89,21 +97,28 @@ class Scheduler:
         self._free_cells = context.n_ctx
         self._waiting: deque[Live] = deque()
         self._live: list[Live] = []
+        self._resting: list[Lane] = []  # left by those that ended, the oldest first
 
     @property
     def free(self) -> tuple[int, int]:
-        """Sequences and cells that nobody holds."""
-        return len(self._free_sequences), self._free_cells
+        """Sequences and cells that no live generation holds."""
+        resting = sum(len(lane.tokens) for lane in self._resting)
+        return len(self._free_sequences) + len(self._resting), self._free_cells + resting
 
-    def add(self, coroutine: Generation, cells: int) -> Live:
+    def add(self, coroutine: Generation, cells: int, prompt: Sequence[int] = ()) -> Live:
         """Queue a generation that will hold at most `cells` cells.
+
+        Args:
+            coroutine: not begun yet.
+            cells: its prompt and its reply.
+            prompt: what it will ask for first, so that it can go on from what an earlier one left.
 
         Raises:
             ContextError: that many can never be free.
         """
         if cells > self._context.n_ctx:
             raise ContextError(f"a generation of {cells} tokens does not fit a context of {self._context.n_ctx}")
-        live = Live(coroutine, cells)
+        live = Live(coroutine, cells, prompt)
         self._waiting.append(live)
         return live
 
@@ -120,7 +135,7 @@ class Scheduler:
             yield from self._decode()
 
     def remove(self, live: Live) -> None:
-        """End a generation without a word and free what it holds. One that has ended is left alone."""
+        """End a generation without a word. One that has ended is left alone."""
         live.coroutine.close()
         live.ended = True
         if live in self._waiting:
@@ -128,27 +143,32 @@ class Scheduler:
         if live in self._live and live.lane:
             self._live.remove(live)
             self._drop_branches(live, live.branches)
-            self._free(live.lane)
             self._free_cells += live.cells
+            self._rest(live.lane)
 
     def close(self) -> None:
-        """End every generation without a word."""
+        """End every generation without a word, and free what they leave."""
         for live in [*self._live, *self._waiting]:
             self.remove(live)
+        self.forget()
+
+    def forget(self) -> None:
+        """Free what ended generations left."""
+        while self._resting:
+            self._evict()
 
     # --- one round --------------------------------------------------------------------------------
 
     def _admit(self) -> list[Live]:
         """Start waiting generations, in their order, while there is room for the next."""
         admitted = []
-        while (
-            self._waiting
-            and self._free_sequences
-            and len(self._live) < self._most
-            and self._waiting[0].cells <= self._free_cells
-        ):
+        while self._waiting and len(self._live) < self._most and self._has_room(1, self._waiting[0].cells):
             live = self._waiting.popleft()
-            live.lane = Lane(self._free_sequences.pop())
+            live.lane = self._adopt(live)
+            self._make_room(0 if live.lane else 1, live.cells)
+            while self._resting and len(self._live) + len(self._resting) >= self._most:
+                self._evict()  # cells that nobody attends to cost time in every decode
+            live.lane = live.lane or Lane(self._free_sequences.pop())
             self._free_cells -= live.cells
             self._live.append(live)
             admitted.append(live)
@@ -209,7 +229,7 @@ class Scheduler:
         """
         assert live.lane
         prompt = list(live.lane.feed)[:-1]
-        earlier = [other.lane for other in self._live[: self._live.index(live)] if other.lane]
+        earlier = self._resting + [other.lane for other in self._live[: self._live.index(live)] if other.lane]
         shares = [(_common(prompt, [*lane.tokens, *lane.feed]), _common(prompt, lane.tokens), lane) for lane in earlier]
         if not shares:
             return True
@@ -262,9 +282,10 @@ class Scheduler:
     def _take(self, live: Live, feed: Feed) -> None:
         """Note the tokens that a generation wants decoded."""
         assert live.lane
+        first = live.request is None
         live.request = feed
         if not feed.branches:
-            live.lane.feed.extend(feed.tokens)
+            live.lane.feed.extend(feed.tokens[live.shared :] if first else feed.tokens)
         for branch, token in zip(feed.branches, feed.tokens, strict=False):
             live.branches[branch].feed.append(token)
 
@@ -285,7 +306,7 @@ class Scheduler:
         """Make children, where sequences and cells are free for them."""
         assert live.lane
         lent = max(0, children * horizon - (live.cells - len(live.lane.tokens)))
-        if live.branches or children > len(self._free_sequences) or lent > self._free_cells:
+        if live.branches or not self._make_room(children, lent):
             return False
         live.lent = lent
         self._free_cells -= lent
@@ -318,6 +339,73 @@ class Scheduler:
             live.branches.remove(lane)
         self._free_cells += live.lent
         live.lent = 0
+
+    # --- what ended generations leave ---------------------------------------------------------------
+
+    def _rest(self, lane: Lane) -> None:
+        """Keep what an ended generation held, until room is needed."""
+        lane.feed.clear()
+        if lane.tokens and len(lane.tokens) <= self._free_cells:
+            self._free_cells -= len(lane.tokens)
+            self._resting.append(lane)
+        else:
+            self._free(lane)
+
+    def _adopt(self, live: Live) -> Lane | None:
+        """The resting lane that begins most like the prompt, cut to what both have; None where none is worth it.
+
+        One that holds much else is left to its own conversation, while there is room: it can still be shared.
+        """
+        prompt = live.prompt[:-1]
+        lane = max(self._resting, key=lambda lane: _common(prompt, lane.tokens), default=None)
+        if lane is None:
+            return None
+        held = _common(prompt, lane.tokens)
+        crowded = len(self._live) + len(self._resting) >= self._most
+        if not held or (2 * held < len(lane.tokens) and not crowded):
+            return None
+        self._resting.remove(lane)
+        self._free_cells += len(lane.tokens)
+        if held < len(lane.tokens) and not self._context.truncate(lane.sequence, held):
+            self._context.truncate(lane.sequence)  # a state that cannot be rewound
+            held = 0
+        del lane.tokens[held:]
+        live.shared = held
+        return lane
+
+    def saved(self) -> tuple[list[int], bytes] | None:
+        """The tokens and the cells' state of the generation that ended last; None where nothing rests."""
+        if not self._resting:
+            return None
+        lane = self._resting[-1]
+        return list(lane.tokens), self._context.save(lane.sequence)
+
+    def restore(self, tokens: Sequence[int], state: bytes) -> bool:
+        """Let what `saved` gave rest here. False where it does not fit this context, or there is no room."""
+        if not self._make_room(1, len(tokens)):
+            return False
+        lane = Lane(self._free_sequences.pop())
+        if self._context.load(lane.sequence, state):
+            lane.tokens.extend(tokens)
+        self._rest(lane)
+        return bool(lane.tokens)
+
+    def _has_room(self, sequences: int, cells: int) -> bool:
+        free_sequences, free_cells = self.free
+        return sequences <= free_sequences and cells <= free_cells
+
+    def _make_room(self, sequences: int, cells: int) -> bool:
+        """Free what rests, the oldest first, until so many sequences and cells are free. False where they cannot be."""
+        if not self._has_room(sequences, cells):
+            return False
+        while len(self._free_sequences) < sequences or self._free_cells < cells:
+            self._evict()
+        return True
+
+    def _evict(self) -> None:
+        lane = self._resting.pop(0)
+        self._free_cells += len(lane.tokens)
+        self._free(lane)
 
     def _free(self, lane: Lane) -> None:
         self._context.truncate(lane.sequence)

@@ -5,6 +5,7 @@ from .context import Context
 from .devices import Device, devices, system_info
 from .header import Header, read_header
 from .model import Model
+from .state import read_state, write_state
 from .vocabulary import Vocabulary
 
 __all__ = [
@@ -16,5 +17,7 @@ __all__ = [
     "devices",
     "prepare_tap",
     "read_header",
+    "read_state",
     "system_info",
+    "write_state",
 ]

@@ -216,6 +216,21 @@ class Context:
         """How many positions a sequence holds."""
         return int(llama.llama_memory_seq_pos_max(self._memory, sequence)) + 1
 
+    def save(self, sequence: int) -> bytes:
+        """What a sequence's cells hold, in llama.cpp's own format."""
+        size = llama.llama_state_seq_get_size(self.handle, sequence)
+        buffer = (ctypes.c_uint8 * size)()
+        return bytes(memoryview(buffer)[: llama.llama_state_seq_get_data(self.handle, buffer, size, sequence)])
+
+    def load(self, sequence: int, state: bytes) -> bool:
+        """Let an empty sequence hold what `save` gave. False, and nothing done, where it does not fit this context."""
+        buffer = (ctypes.c_uint8 * len(state)).from_buffer_copy(state)
+        with captured_errors():
+            read = llama.llama_state_seq_set_data(self.handle, buffer, len(state), sequence)
+        if read != len(state):
+            self.truncate(sequence)
+        return bool(read == len(state))
+
     def close(self) -> None:
         """Free the context and its batch."""
         self._stack.close()

@@ -34,6 +34,7 @@ class Stats:
         events: its token events.
         roads: what else happened.
         prompt_tokens: how many tokens the prompt was.
+        cached_tokens: how many of them were in the cache already.
         decoded_tokens: how many were decoded beyond it.
         prompt_seconds: until the first token was there.
         generation_seconds: from the first token to the last.
@@ -46,6 +47,7 @@ class Stats:
         roads: tuple[SideEvent, ...],
         *,
         prompt_tokens: int,
+        cached_tokens: int,
         decoded_tokens: int,
         prompt_seconds: float,
         generation_seconds: float,
@@ -61,6 +63,7 @@ class Stats:
         }
         self.tokens = len(tokens)
         self.prompt_tokens = prompt_tokens
+        self.cached_tokens = cached_tokens
         self.prompt_seconds = prompt_seconds
         self.generation_seconds = generation_seconds
         self.startup_seconds = startup_seconds
@@ -74,8 +77,8 @@ class Stats:
 
     @property
     def prompt_rate(self) -> float:
-        """Prompt tokens a second."""
-        return self.prompt_tokens / self.prompt_seconds if self.prompt_seconds else 0.0
+        """Prompt tokens a second, those from the cache not counted."""
+        return (self.prompt_tokens - self.cached_tokens) / self.prompt_seconds if self.prompt_seconds else 0.0
 
     @property
     def generation_rate(self) -> float:
@@ -90,6 +93,7 @@ class Stats:
         """The same as plain values: seconds, tokens a second, bits, bytes, shares."""
         return {
             "prompt_tokens": self.prompt_tokens,
+            "cached_tokens": self.cached_tokens,
             "tokens": self.tokens,
             "decoded_tokens": self.decoded_tokens,
             "startup_seconds": self.startup_seconds,
@@ -109,7 +113,8 @@ class Stats:
         """A table for the terminal, with further facts below."""
         table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
         rate, first = self.prompt_rate, self.prompt_seconds
-        table.add_row("prompt", f"{self.prompt_tokens} tokens, {rate:.0f} tokens/s, first token after {first:.2f} s")
+        prompt = f"{self.prompt_tokens} tokens" + (f" ({self.cached_tokens} cached)" if self.cached_tokens else "")
+        table.add_row("prompt", f"{prompt}, {rate:.0f} tokens/s, first token after {first:.2f} s")
         table.add_row("reply", f"{self.tokens} tokens, {self.generation_rate:.1f} tokens/s")
         table.add_row("entropy", f"{self.mean_entropy:.2f} bits, varentropy {self.mean_varentropy:.2f} bits²")
         if self.mean_attention_entropy is not None:
