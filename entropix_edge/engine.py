@@ -187,6 +187,27 @@ def prepare(config: EngineConfig) -> None:
         prepare_tap()
 
 
+def open_context(model: Model, config: EngineConfig, cancelled: Callable[[], bool] = lambda: False) -> Context:
+    """A context as `config` says, on a model that is open.
+
+    Raises:
+        ContextError: no memory for it.
+        ConfigError: a layer that the model does not have.
+    """
+    return Context(
+        model,
+        n_ctx=_context_size(config, model),
+        batch_size=config.batch_size,
+        sequences=config.sequences + config.forks,
+        threads=config.threads,
+        threads_batch=config.threads_batch,
+        flash_attention=config.flash_attention,
+        layers=_watched_layers(config, model),
+        exact=config.exact,
+        cancelled=cancelled,
+    )
+
+
 class Engine:
     """An open model that answers prompts. A context manager.
 
@@ -239,20 +260,7 @@ class Engine:
                     cancelled=cancelled,
                 )
             )
-            context = stack.enter_context(
-                Context(
-                    opened,
-                    n_ctx=_context_size(config, opened),
-                    batch_size=config.batch_size,
-                    sequences=config.sequences + config.forks,
-                    threads=config.threads,
-                    threads_batch=config.threads_batch,
-                    flash_attention=config.flash_attention,
-                    layers=_watched_layers(config, opened),
-                    exact=config.exact,
-                    cancelled=cancelled,
-                )
-            )
+            context = stack.enter_context(open_context(opened, config, cancelled))
             stack.pop_all()
             return cls(opened, context, config.sequences)
 
@@ -278,6 +286,15 @@ class Engine:
             ConfigError: no such preset, or one that does not hold.
         """
         return (self.fitted if name == DEFAULT_PRESET else None) or load_preset(name)
+
+    def forget(self) -> None:
+        """Free what ended replies left in the cache, so that nothing said before reaches what is said next.
+
+        A prompt that goes on from cells is computed in other portions than a new one, and the last digits differ.
+        """
+        with self._lock:
+            self._check_open()
+            self._scheduler.forget()
 
     def save_prompt_cache(self, path: Path) -> int:
         """Write the cells of the reply that ended last to a file, so that another process need not decode them.

@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 import tiny_gguf
 
+from entropix_edge.config import EngineConfig
+from entropix_edge.engine import prepare
+
 os.environ.setdefault("GGML_NO_BACKTRACE", "1")
 
 CHECKOUT = Path(__file__).parents[1]
@@ -38,6 +41,12 @@ def default_model() -> Path:
     """The real model. `scripts/test` fetches it; its tests fail, rather than pass unseen, without it."""
     assert DEFAULT_MODEL_FILE.exists(), "the default model is missing: run scripts/test, or `entropix-edge pull`"
     return DEFAULT_MODEL_FILE
+
+
+@pytest.fixture(scope="session")
+def compiled() -> None:
+    """The kernels are there, so that no command says that it compiles them."""
+    prepare(EngineConfig())
 
 
 @pytest.fixture(autouse=True)

@@ -26,7 +26,7 @@ Cli = Callable[..., Result]
 
 
 @pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
+def cli(compiled: None, capsys: pytest.CaptureFixture[str]) -> Cli:
     def invoke(*arguments: object) -> Result:
         code = run([str(argument) for argument in arguments])
         return Result(code, *capsys.readouterr())

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from entropix_edge.config import EngineConfig
 from entropix_edge.engine import Engine
 from entropix_edge.errors import ConfigError
-from entropix_edge.evaluation.policies import DEFAULT_POLICIES, policy
+from entropix_edge.evaluation.policies import DEFAULT_POLICIES, policy, reads_attention
 from entropix_edge.evaluation.report import COLUMNS, markdown, summarise
 from entropix_edge.evaluation.results import Result, ResultFile, read_results
 from entropix_edge.evaluation.run import Question, Run, questions
@@ -259,3 +259,8 @@ def test_a_result_is_one_line_of_json(tmp_path: Path) -> None:
     file.close()
     assert len(path.read_bytes().splitlines()) == 2
     assert json.loads(path.read_text().split("\n")[1])["found"] == "a\nb "
+
+
+def test_only_a_policy_that_acts_on_attention_reads_it() -> None:
+    names = ["greedy", "temperature", "self-consistency:3", "edge", "deliberate:3", "article"]
+    assert [reads_attention(policy(name)) for name in names] == [False] * 5 + [True]

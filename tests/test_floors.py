@@ -15,7 +15,7 @@ FLOORS = [
     {"decoding"},
     {"engine"},
     {"deliberation"},
-    {"render", "evaluation", "server"},
+    {"render", "evaluation", "bench", "server"},
     {"cli"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
@@ -88,7 +88,7 @@ def test_the_ground_floor_has_no_circle() -> None:
 
 
 def test_the_table_is_pure() -> None:
-    allowed = {"__future__", "math", "typing", "entropix_edge.types", "entropix_edge.config"}
+    allowed = {"__future__", "dataclasses", "math", "re", "typing", "entropix_edge.types", "entropix_edge.config"}
     assert {name for name, _typing_only in imports(PACKAGE / "strategy" / "table.py")} <= allowed
 
 

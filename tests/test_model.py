@@ -181,7 +181,11 @@ def test_the_cache_after_acts_is_that_of_a_fresh_decode(engine: Engine, monkeypa
     with monkeypatch.context() as patch:
         recorder = Recorder(engine.context, patch)
         config = GenerationConfig(preset=override(load_preset("edge"), BUSY), seed=1, n_predict=80)
-        replies = [engine.generate(prompt, config) for prompt in ACTING_PROMPTS[:2]]
+        replies = []
+        for prompt in ACTING_PROMPTS[:2]:
+            engine.forget()
+            replies.append(engine.generate(prompt, config))
+        engine.forget()
     kinds = {type(road) for reply in replies for road in reply.roads}
     assert {BranchEvent, RewindEvent} <= kinds
     context, worst, compared = engine.context, 0.0, 0
@@ -243,8 +247,9 @@ def test_a_sliding_window_model_rewinds_and_forks_exactly(default_model: Path) -
         again = [step(token, end + 1 + i) for i, token in enumerate((6, 7, 8))]
         context.fork(0, 1)
         forked = step(9, end + 4, sequence=1)
+        assert context.truncate(1)  # so that the next token takes the same cell
         unforked = step(9, end + 4, sequence=0)
     for before, after in zip(first[1:], again, strict=True):
         np.testing.assert_allclose(after.logits, before.logits, atol=1e-4)
         assert before.attention == after.attention
-    np.testing.assert_allclose(forked.logits, unforked.logits, atol=0.5)
+    np.testing.assert_allclose(forked.logits, unforked.logits, atol=1e-4)

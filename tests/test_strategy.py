@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from entropix_edge.config import Preset, SamplerName
-from entropix_edge.strategy import classify, load_preset, override, plan
+from entropix_edge.strategy import classify, load_preset, override, plan, reads_attention
 from entropix_edge.types import Argmax, AttentionMetrics, Draw, Metrics, Pause, SamplerSettings, Strategy
 
 ARGMAX, BRANCH, PAUSE, RESAMPLE, ADAPTIVE = Strategy
@@ -268,3 +268,11 @@ def test_whatever_the_metrics_the_settings_are_valid(
 @given(all_metrics)
 def test_the_quadrant_depends_on_the_logits_alone(metrics: Metrics) -> None:
     assert classify(metrics, ARTICLE) is quadrant(metrics.entropy, metrics.varentropy)
+
+
+def test_the_article_reads_attention_and_edge_does_not() -> None:
+    assert reads_attention(load_preset("article"))
+    edge = load_preset("edge")
+    assert not reads_attention(edge)
+    for key in ("branch.top_k_agreement", "adaptive.temperature_attention", "resample.top_p_attention_entropy"):
+        assert reads_attention(override(edge, {key: 0.5}))

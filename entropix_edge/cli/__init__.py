@@ -22,6 +22,7 @@ _COMMANDS = {
     "info": "Say what a GGUF file is, and what this machine can do with it.",
     "calibrate": "Fit the thresholds to a model.",
     "eval": "Measure what strategies are worth.",
+    "bench": "Measure how fast a model runs here.",
     "pull": "Fetch a model.",
     "ls": "List the models on this machine.",
     "rm": "Remove a model from this machine.",

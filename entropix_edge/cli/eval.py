@@ -13,7 +13,7 @@ import click
 
 from ..config import EngineConfig
 from . import EXIT_INTERRUPTED
-from .options import engine_options, model_name, model_options, verbose_option
+from .options import attention_option, engine_options, model_name, model_options, verbose_option
 from .terminal import DownloadBar, Interrupt, console, saying, set_up_logging
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ _PROMPT_CELLS = 512  # tokens of context for the prompt of each problem in fligh
 )
 @model_options
 @engine_options
+@attention_option(None, "last if a policy reads it, else off")
 @verbose_option
 def command(**options: Any) -> int:
     """Measure policies on the problems of TASKS.
@@ -74,7 +75,7 @@ def command(**options: Any) -> int:
     TASKS is a JSONL file with `question` and `answer`, or GSM8K's or HumanEval's own; without it, a small
     set that ships with the program. The report goes to standard output.
     """
-    from ..evaluation.policies import DEFAULT_POLICIES, policy
+    from ..evaluation.policies import DEFAULT_POLICIES, policy, reads_attention
 
     set_up_logging(verbose=options["verbose"])
     names = list(options["policies"] or DEFAULT_POLICIES)
@@ -82,6 +83,8 @@ def command(**options: Any) -> int:
         names.append(f"deliberate:{options['deliberate']}")
     policies = [policy(name) for name in dict.fromkeys(names)]
     problems = _problems(options)
+    if options["attention"] is None:
+        options["attention"] = "last" if any(map(reads_attention, policies)) else "off"
     config = _engine_config(options)
     interrupt = Interrupt()
     with interrupt.watching():

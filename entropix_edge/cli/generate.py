@@ -16,6 +16,7 @@ from ..strategy import load_preset, override
 from ..types import TokenEvent
 from . import EXIT_FAILED, EXIT_INTERRUPTED
 from .options import (
+    attention_option,
     engine_options,
     model_name,
     model_options,
@@ -43,6 +44,7 @@ _FILTERS = ("temperature", "top_k", "top_p", "min_p")
 @prompt_options
 @model_options
 @engine_options
+@attention_option("last", "last")
 @sampling_options
 @output_options
 @verbose_option

@@ -99,6 +99,17 @@ threads_option = click.option(
     "-t", "--threads", type=_COUNT, metavar="N", help="Threads for generation. Default: the cores."
 )
 
+batch_option = click.option("-b", "--batch-size", type=_COUNT, metavar="N", help="Most prompt tokens in one decode.")
+
+gpu_option = click.option(
+    "-ngl",
+    "--n-gpu-layers",
+    type=_GpuLayers(),
+    default="auto",
+    metavar="auto|all|N",
+    help="Layers for the GPU. Default: auto.",
+)
+
 engine_options = _apply(
     click.option(
         "-c",
@@ -109,15 +120,8 @@ engine_options = _apply(
     ),
     threads_option,
     click.option("-tb", "--threads-batch", type=_COUNT, metavar="N", help="Threads for the prompt. Default: as -t."),
-    click.option("-b", "--batch-size", type=_COUNT, metavar="N", help="Most prompt tokens in one decode."),
-    click.option(
-        "-ngl",
-        "--n-gpu-layers",
-        type=_GpuLayers(),
-        default="auto",
-        metavar="auto|all|N",
-        help="Layers for the GPU. Default: auto.",
-    ),
+    batch_option,
+    gpu_option,
     click.option(
         "-fa",
         "--flash-attn",
@@ -125,14 +129,19 @@ engine_options = _apply(
         default="auto",
         help="Flash attention. `on` needs `--attention off`. Default: auto.",
     ),
-    click.option(
+)
+
+
+def attention_option(default: str | None, told: str) -> Callable[[Command], Command]:
+    """`--attention` with a command's own default."""
+    return click.option(
         "--attention",
         type=_Attention(),
-        default="last",
+        default=default,
         metavar="last|all|off|L1,L2",
-        help="Layers whose attention is measured (turns flash attention off). Default: last.",
-    ),
-)
+        help=f"Layers whose attention is measured (turns flash attention off). Default: {told}.",
+    )
+
 
 sampling_options = _apply(
     click.option("-n", "--n-predict", "--max-tokens", type=_Length(), default=-1, help="Most tokens. Default: -1."),

@@ -265,6 +265,7 @@ def _measure_group(
 
 def _streams(engine: Engine, questionnaire: Questionnaire, group: range) -> list[ReplyStream]:
     """One reply a prompt, but for prompts that do not fit a very small context."""
+    engine.forget()  # so that a run in two parts measures what an unbroken one does
     streams = []
     preset = load_preset(DEFAULT_PRESET)
     for number in group:

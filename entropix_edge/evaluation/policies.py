@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from .. import strategy
 from ..config import SamplerBase
 from ..deliberation import Manner
 from ..errors import ConfigError
@@ -56,6 +57,12 @@ def policy(name: str) -> Policy:
             return Policy(name=name, preset="edge", manner=Manner(roads=_roads(name, number)))
         case _:
             return Policy(name=name, preset=_named(name))
+
+
+def reads_attention(policy: Policy) -> bool:
+    """Whether what the policy does depends on attention, and not only on the logits."""
+    preset = load_preset(policy.preset) if isinstance(policy.preset, str) else policy.preset
+    return policy.sampler == "entropix" and strategy.reads_attention(preset)
 
 
 def _named(name: str) -> Preset | str:

@@ -1,20 +1,25 @@
 """The only importer of llama_cpp: model, context, vocabulary, attention tap, devices."""
 
 from .attention import prepare_tap
+from .baseline import RAW_PROCESS, Completion, RawLoop
 from .context import Context
-from .devices import Device, devices, system_info
+from .devices import Device, devices, llama_cpp_version, system_info
 from .header import Header, read_header
 from .model import Model
 from .state import read_state, write_state
 from .vocabulary import Vocabulary
 
 __all__ = [
+    "RAW_PROCESS",
+    "Completion",
     "Context",
     "Device",
     "Header",
     "Model",
+    "RawLoop",
     "Vocabulary",
     "devices",
+    "llama_cpp_version",
     "prepare_tap",
     "read_header",
     "read_state",

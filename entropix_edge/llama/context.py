@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import logging
+import time
 from typing import TYPE_CHECKING, Any, Self
 
 import llama_cpp.llama_cpp as llama
@@ -14,7 +15,7 @@ from ..errors import ContextError
 from ..types import Row
 from . import devices
 from .attention import AttentionTap
-from .library import Watch, captured_errors
+from .library import Watch, fresh_errors, llama_functions
 from .model import cache_bytes
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ _FLASH = {
     "off": llama.LLAMA_FLASH_ATTN_TYPE_DISABLED,
 }
 _ABORTED = 2
+_NO_ABORT = llama.ggml_abort_callback()  # a null pointer
 
 
 def default_batch(n_ctx: int, n_head: int, *, attention: bool) -> int:
@@ -42,6 +44,36 @@ def default_batch(n_ctx: int, n_head: int, *, attention: bool) -> int:
         return _LARGEST_BATCH
     fitting = _SCORE_BYTES // (4 * n_ctx * max(n_head, 1))
     return max(_SMALLEST_BATCH, min(_LARGEST_BATCH, fitting))
+
+
+class Batch:
+    """llama.cpp's batch over arrays of our own, filled anew for each decode.
+
+    Args:
+        size: most tokens.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._tokens, self._positions, self._sequences, self._counts = np.ones((4, size), np.int32)
+        self._rows = np.zeros(size, np.int8)
+        self._addresses = self._sequences.ctypes.data + self._sequences.itemsize * np.arange(size, dtype=np.uintp)
+        self._batch = llama.llama_batch(
+            token=self._tokens.ctypes.data_as(ctypes.POINTER(llama.llama_token)),
+            pos=self._positions.ctypes.data_as(ctypes.POINTER(llama.llama_pos)),
+            n_seq_id=self._counts.ctypes.data_as(ctypes.POINTER(ctypes.c_int32)),
+            seq_id=self._addresses.ctypes.data_as(ctypes.POINTER(ctypes.POINTER(llama.llama_seq_id))),
+            logits=self._rows.ctypes.data_as(ctypes.POINTER(ctypes.c_int8)),
+        )
+
+    def of(self, cells: Sequence[Cell]) -> llama.llama_batch:
+        """The batch of these tokens, valid until the next call."""
+        for index, (token, position, sequence, wanted) in enumerate(cells):
+            self._tokens[index] = token
+            self._positions[index] = position
+            self._sequences[index] = sequence
+            self._rows[index] = wanted
+        self._batch.n_tokens = len(cells)
+        return self._batch
 
 
 class Context:
@@ -101,19 +133,20 @@ class Context:
         if self.tap:
             params.cb_eval = self.tap.callback
             params.cb_eval_user_data = self.tap.user_data
-        with captured_errors() as errors:
-            self.handle: Any = llama.llama_init_from_model(model.handle, params)
+        errors = fresh_errors()
+        self.handle: Any = llama.llama_init_from_model(model.handle, params)
         if not self.handle:
             reason = "; ".join(list(errors)[:2]) or "llama.cpp gives no reason"
             raise ContextError(f"a context of {n_ctx} tokens could not be made: {reason}")
         self._stack.callback(llama.llama_free, self.handle)
-        llama.llama_set_abort_callback(self.handle, self._abort, None)
+        self._stoppable = False
         self.n_ctx = n_ctx  # llama.cpp rounds up; what was asked for is the limit
         self.threads: int = params.n_threads
+        self.decode_seconds = 0.0  # spent in llama.cpp so far
         self._memory = llama.llama_get_memory(self.handle)
-        self._batch = llama.llama_batch_init(self.n_batch, 0, 1)
-        self._stack.callback(llama.llama_batch_free, self._batch)
+        self._batch = Batch(self.n_batch)
         self._row_type = ctypes.c_float * model.n_vocab
+        self._rows: dict[int, Logits] = {}  # by address: llama.cpp seldom moves its buffer
 
     def _check_memory(self, n_ctx: int, *, attention: bool) -> None:
         """Refuse what cannot fit: the system might grant it, and end the process when it is used."""
@@ -138,24 +171,21 @@ class Context:
         Raises:
             ContextError: the cache is full, or llama.cpp failed.
         """
-        batch = self._batch
         wanted = [index for index, cell in enumerate(cells) if cell.wanted]
         if not 0 < len(cells) <= self.n_batch or len(wanted) > self.sequences:
             raise ContextError(
                 f"{len(cells)} tokens with {len(wanted)} rows do not fit a batch of {self.n_batch} "
                 f"with {self.sequences}"
             )
-        for index, cell in enumerate(cells):
-            batch.token[index] = cell.token
-            batch.pos[index] = cell.position
-            batch.n_seq_id[index] = 1
-            batch.seq_id[index][0] = cell.sequence
-            batch.logits[index] = cell.wanted
-        batch.n_tokens = len(cells)
+        batch = self._batch.of(cells)
+        self._let_stop(len(cells) > 1)
         if self.tap:
             self.tap.expect(wanted)
-        with captured_errors() as errors:
-            code = llama.llama_decode(self.handle, batch)
+        errors = fresh_errors()
+        start = time.perf_counter()
+        code = llama.llama_decode(self.handle, batch)
+        llama.llama_synchronize(self.handle)
+        self.decode_seconds += time.perf_counter() - start
         if code == _ABORTED:
             self._forget(cells)
             self._watch.settle()
@@ -166,6 +196,12 @@ class Context:
             raise ContextError(f"llama.cpp could not decode {len(cells)} tokens: {reason}")
         attention = self._attention(len(wanted))
         return [Row(self._logits(index), seen) for index, seen in zip(wanted, attention, strict=True)]
+
+    def _let_stop(self, wanted: bool) -> None:
+        """Let `cancelled` be asked during the decode, or not: llama.cpp asks some 500 times, 1 to 3 % of one token."""
+        if wanted != self._stoppable:
+            llama.llama_set_abort_callback(self.handle, self._abort if wanted else _NO_ABORT, None)
+            self._stoppable = wanted
 
     def _attention(self, count: int) -> Sequence[AttentionMetrics | None]:
         """What the tap saw; where the model's graph shows no attention, a warning once and then nothing."""
@@ -179,11 +215,14 @@ class Context:
         return [None] * count
 
     def _logits(self, index: int) -> Logits:
-        pointer = llama.llama_get_logits_ith(self.handle, index)
-        if not pointer:
+        address = llama_functions().llama_get_logits_ith(self.handle, index)
+        if not address:
             raise ContextError(f"llama.cpp gave no logits for token {index} of the batch")
-        row: Any = self._row_type.from_address(ctypes.addressof(pointer.contents))
-        return np.frombuffer(row, np.float32)
+        row = self._rows.get(address)
+        if row is None:
+            memory: Any = self._row_type.from_address(address)
+            row = self._rows[address] = np.frombuffer(memory, np.float32)
+        return row
 
     def _forget(self, cells: Iterable[Cell]) -> None:
         """Drop whatever an unfinished decode left in the cache."""
@@ -225,8 +264,7 @@ class Context:
     def load(self, sequence: int, state: bytes) -> bool:
         """Let an empty sequence hold what `save` gave. False, and nothing done, where it does not fit this context."""
         buffer = (ctypes.c_uint8 * len(state)).from_buffer_copy(state)
-        with captured_errors():
-            read = llama.llama_state_seq_set_data(self.handle, buffer, len(state), sequence)
+        read = llama.llama_state_seq_set_data(self.handle, buffer, len(state), sequence)
         if read != len(state):
             self.truncate(sequence)
         return bool(read == len(state))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+import llama_cpp
 import llama_cpp.llama_cpp as llama
 
 from .library import ggml, ggml_devices, initialise
@@ -52,6 +53,11 @@ def devices() -> list[Device]:
             )
         )
     return found
+
+
+def llama_cpp_version() -> str:
+    """The version of llama-cpp-python."""
+    return str(llama_cpp.__version__)
 
 
 def system_info() -> str:

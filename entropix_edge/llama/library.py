@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import llama_cpp.llama_cpp as llama
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 logger = logging.getLogger("entropix_edge.llama")
 
@@ -52,11 +52,10 @@ _log = _Log()
 llama.llama_log_set(_log.callback, ctypes.c_void_p(0))
 
 
-@contextlib.contextmanager
-def captured_errors() -> Iterator[deque[str]]:
-    """Collect the error lines that llama.cpp logs meanwhile."""
+def fresh_errors() -> deque[str]:
+    """The error lines that llama.cpp logs from now on."""
     _log.errors.clear()
-    yield _log.errors
+    return _log.errors
 
 
 @cache
@@ -85,6 +84,12 @@ def ggml() -> Any:
 def ggml_devices() -> Any:
     """The library that knows the registered devices."""
     return _load("ggml", _DEVICE_SIGNATURES)
+
+
+@cache
+def llama_functions() -> Any:
+    """Functions of llama.cpp whose results llama_cpp wraps more than a step needs."""
+    return _load("llama", {"llama_get_logits_ith": (_pointer, _pointer, ctypes.c_int32)})
 
 
 @cache

@@ -10,7 +10,7 @@ import llama_cpp.llama_cpp as llama
 from ..errors import ModelFileError
 from . import devices
 from .header import Header, read_header
-from .library import Watch, captured_errors, initialise
+from .library import Watch, fresh_errors, initialise
 from .vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -61,8 +61,8 @@ class Model:
         watch = Watch(cancelled)
         stop = llama.llama_progress_callback(lambda _progress, _data: not watch())
         params.progress_callback = stop
-        with captured_errors() as errors:
-            self.handle: Any = llama.llama_model_load_from_file(str(path).encode(), params)
+        errors = fresh_errors()
+        self.handle: Any = llama.llama_model_load_from_file(str(path).encode(), params)
         watch.settle()
         if not self.handle:
             if cancelled():

@@ -8,10 +8,10 @@ import os
 import tempfile
 from typing import TYPE_CHECKING, Any
 
-import llama_cpp
 import numpy as np
 
 from ..errors import ContextError
+from .devices import llama_cpp_version
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,7 +37,7 @@ def write_state(path: Path, model: str, tokens: Sequence[int], state: bytes) -> 
     header = {
         "format": _FORMAT,
         "model": model,
-        "llama_cpp": llama_cpp.__version__,
+        "llama_cpp": llama_cpp_version(),
         "tokens": len(tokens),
         "checksum": _checksum(held, state),
     }
@@ -67,10 +67,10 @@ def read_state(path: Path, model: str) -> tuple[list[int], bytes]:
                 f"the prompt cache {path} is of another model ({header['model']}, this one is {model}): "
                 "give each model a file of its own"
             )
-        if header["llama_cpp"] != llama_cpp.__version__:
+        if header["llama_cpp"] != llama_cpp_version():
             raise ContextError(
                 f"the prompt cache {path} is of llama-cpp-python {header['llama_cpp']}, "
-                f"this is {llama_cpp.__version__}: remove the file to make it anew"
+                f"this is {llama_cpp_version()}: remove the file to make it anew"
             )
         held = file.read(4 * header["tokens"])
         state = file.read()

@@ -2,6 +2,9 @@
 
 Bare: shapes, dtypes and finiteness are the business of the functions that call them. `fastmath=True`
 would let the compiler assume that no logit is infinite; the flags below keep NaN and −inf meaningful.
+
+A loop runs from 0 over a slice, never from a start inside an array: an index that could be negative, as far as the
+compiler knows, makes it gather one number at a time.
 """
 
 from __future__ import annotations
@@ -66,10 +69,10 @@ def _rank(bits):
 
 
 @njit(cache=True)
-def _highest(ranks, start, stop):
+def _highest(bits):
     highest = np.int32(-0x80000000)
-    for i in range(start, stop):
-        rank = _rank(ranks[i])
+    for i in range(bits.size):
+        rank = _rank(bits[i])
         highest = rank if rank > highest else highest
     return highest
 
@@ -89,7 +92,7 @@ def describe_row(logits):
     highest = np.int32(-0x80000000)
     best = 0
     for start in range(0, size, _BLOCK):
-        block_highest = _highest(bits, start, min(start + _BLOCK, size))
+        block_highest = _highest(bits[start : start + _BLOCK])
         if block_highest > highest:
             highest = block_highest
             best = start
@@ -101,12 +104,12 @@ def describe_row(logits):
     first = 0.0
     second = 0.0
     for start in range(0, size, _BLOCK):
-        stop = min(start + _BLOCK, size)
+        block = logits[start : start + _BLOCK]
         block_total = np.float32(0.0)
         block_first = np.float32(0.0)
         block_second = np.float32(0.0)
-        for i in range(start, stop):
-            d = logits[i] - maximum
+        for i in range(block.size):
+            d = block[i] - maximum
             d = _FLOOR if d < _FLOOR else d  # NaN compares false, and so stays
             e = _exp(d)
             block_total += e
@@ -162,7 +165,7 @@ def leading(logits, count):
         _sift_down(ranks, indices, root, count)
     for start in range(count, size, _LOOK):
         stop = min(start + _LOOK, size)
-        if _highest(bits, start, stop) > ranks[0]:
+        if _highest(bits[start:stop]) > ranks[0]:
             for i in range(start, stop):
                 rank = _rank(bits[i])
                 if rank > ranks[0]:
@@ -181,9 +184,10 @@ def _partition(logits, maximum, inverse_temperature):
     """Σ e^((x − max)/T) over the whole row."""
     total = 0.0
     for start in range(0, logits.size, _BLOCK):
+        block = logits[start : start + _BLOCK]
         block_total = np.float32(0.0)
-        for i in range(start, min(start + _BLOCK, logits.size)):
-            d = (logits[i] - maximum) * inverse_temperature
+        for i in range(block.size):
+            d = (block[i] - maximum) * inverse_temperature
             block_total += _exp(_FLOOR if d < _FLOOR else d)
         total += block_total
     return total
@@ -276,12 +280,13 @@ def describe_attention(weights, token, scores, slot, scale, mean, out):
         row = weights[h, token]
         entropy = 0.0
         for start in range(0, n_kv, _BLOCK):
-            block = np.float32(0.0)
-            for j in range(start, min(start + _BLOCK, n_kv)):
-                p = row[j]
-                mean[j] += p
-                block += p * _log2(p if p > _TINY else _TINY)
-            entropy -= block
+            block, means = row[start : start + _BLOCK], mean[start : start + _BLOCK]
+            total = np.float32(0.0)
+            for j in range(block.size):
+                p = block[j]
+                means[j] += p
+                total += p * _log2(p if p > _TINY else _TINY)
+            entropy -= total
         entropy_sum += entropy
         entropy_square_sum += entropy * entropy
     attended = 0

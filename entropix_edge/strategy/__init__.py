@@ -10,7 +10,7 @@ from .config import (
     read_fitted,
     read_preset,
 )
-from .table import classify, plan
+from .table import classify, plan, reads_attention
 
 __all__ = [
     "THRESHOLDS",
@@ -23,4 +23,5 @@ __all__ = [
     "preset_names",
     "read_fitted",
     "read_preset",
+    "reads_attention",
 ]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from dataclasses import asdict
 from typing import TYPE_CHECKING, TypeVar, assert_never
 
 from ..types import NO_ATTENTION, Argmax, Branch, Draw, Pause, SamplerSettings, Strategy
@@ -12,6 +14,7 @@ if TYPE_CHECKING:
     from ..types import Action, AttentionMetrics, Metrics
 
 
+_ATTENTION = re.compile("attention|agreement|interaction")  # in the names of coefficients
 _Number = TypeVar("_Number", int, float)
 
 
@@ -67,6 +70,12 @@ def plan(
             return _adaptive(preset, metrics, attention)
         case _:
             assert_never(strategy)
+
+
+def reads_attention(preset: Preset) -> bool:
+    """Whether any formula gives the attention's metrics a weight."""
+    rules = (preset.branch, preset.pause, preset.resample, preset.adaptive)
+    return any(value for rule in rules for name, value in asdict(rule).items() if _ATTENTION.search(name))
 
 
 def _branch(preset: Preset, attention: AttentionMetrics) -> Draw:

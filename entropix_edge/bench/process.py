@@ -1,0 +1,126 @@
+"""A whole process from its start to the first token: how long, and how much memory, beside a raw one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from ..llama import RAW_PROCESS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_PROMPT = "Write a long story about a lighthouse keeper."
+_N_CTX = 512
+
+
+class Start(NamedTuple):
+    """One process's start.
+
+    Attributes:
+        seconds: until its first token was read.
+        resident: bytes resident then; None where the system does not say.
+        anonymous: of them those that are no file's.
+    """
+
+    seconds: float
+    resident: int | None
+    anonymous: int | None
+
+
+class Starts(NamedTuple):
+    """Medians of several starts, in turns.
+
+    Attributes:
+        raw: a script that only loads and decodes.
+        warm: `generate`, attention of the last layer, with compiled kernels.
+        first: the same where nothing is compiled yet: the first run on a machine.
+    """
+
+    raw: Start
+    warm: Start
+    first: Start
+
+
+def starts(path: Path, threads: int, repetitions: int) -> Starts:
+    """Start processes in turns: raw, ours, and ours with nothing compiled (once)."""
+    raw = [sys.executable, "-c", RAW_PROCESS, str(path), str(_N_CTX), str(threads), "0", _PROMPT]
+    ours = [sys.executable, "-m", "entropix_edge", "generate", "-m", str(path), "--raw", "--offline"]
+    ours += ["--sampler", "greedy", "-c", str(_N_CTX), "-t", str(threads), "-n", "64", "-p", _PROMPT]
+    with tempfile.TemporaryDirectory() as empty:
+        first = _start(ours, {"NUMBA_CACHE_DIR": empty})
+    pairs = [(_start(raw), _start(ours)) for _ in range(repetitions + 1)][1:]
+    return Starts(_median([pair[0] for pair in pairs]), _median([pair[1] for pair in pairs]), first)
+
+
+def _start(command: Sequence[str], environment: dict[str, str] | None = None) -> Start:
+    """Run a command until the first byte of its output."""
+    start = time.perf_counter()
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=os.environ | (environment or {}),
+    ) as process:
+        assert process.stdout is not None
+        try:
+            if not process.stdout.read(1):
+                raise RuntimeError(f"{command[1:4]} ended with code {process.wait()} and said nothing")
+            seconds = time.perf_counter() - start
+            resident, anonymous = _memory(process.pid)
+        finally:
+            process.kill()
+    return Start(seconds, resident, anonymous)
+
+
+def _memory(pid: int) -> tuple[int | None, int | None]:
+    """Bytes resident and of them anonymous, where the system says."""
+    sizes: dict[str, int] = {}
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            name, _, value = line.partition(":")
+            if name in ("VmRSS", "RssAnon"):
+                sizes[name] = 1024 * int(value.split()[0])
+    return sizes.get("VmRSS"), sizes.get("RssAnon")
+
+
+def _median(found: Sequence[Start]) -> Start:
+    def middle(values: Sequence[int | None]) -> int | None:
+        known = [value for value in values if value is not None]
+        return int(np.median(known)) if known else None
+
+    return Start(
+        float(np.median([start.seconds for start in found])),
+        middle([start.resident for start in found]),
+        middle([start.anonymous for start in found]),
+    )
+
+
+def throttling() -> str | None:
+    """What a Raspberry Pi says of its throttling; None on other machines.
+
+    Bits as in the firmware's `get_throttled`: https://www.raspberrypi.com/documentation/computers/os.html
+    """
+    try:
+        bits = int(Path("/sys/devices/platform/soc/soc:firmware/get_throttled").read_text(), 16)
+    except (OSError, ValueError):
+        return None
+    return describe_throttling(bits)
+
+
+def describe_throttling(bits: int) -> str:
+    """The firmware's bits in words."""
+    words = ("under-voltage", "frequency capped", "throttled", "soft temperature limit")
+    now = [word for bit, word in enumerate(words) if bits >> bit & 1]
+    before = [word for bit, word in enumerate(words) if bits >> (bit + 16) & 1 and word not in now]
+    said = [*(f"{word} now" for word in now), *(f"{word} since boot" for word in before)]
+    return ", ".join(said) or "none"

@@ -1,0 +1,110 @@
+"""What our loop is measured against: llama.cpp alone, and llama-cpp-python's own completion."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import TYPE_CHECKING, Any, Self
+
+import llama_cpp
+import llama_cpp.llama_cpp as llama
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from ..types import Logits, SamplerSettings
+    from .context import Context
+
+# A process that does no more than it must to say one token: model, token, threads, flash attention, text.
+RAW_PROCESS = """
+import ctypes, sys, time
+import llama_cpp.llama_cpp as llama
+import numpy as np
+path, n_ctx, threads, flash, prompt = sys.argv[1:]
+quiet = llama.llama_log_callback(lambda *_: None)
+llama.llama_log_set(quiet, ctypes.c_void_p(0))
+llama.llama_backend_init()
+model = llama.llama_model_load_from_file(path.encode(), llama.llama_model_default_params())
+params = llama.llama_context_default_params()
+params.n_ctx, params.n_threads, params.n_threads_batch = int(n_ctx), int(threads), int(threads)
+params.flash_attn_type = int(flash)
+context = llama.llama_init_from_model(model, params)
+vocabulary = llama.llama_model_get_vocab(model)
+text = prompt.encode()
+tokens = (llama.llama_token * (len(text) + 2))()
+count = llama.llama_tokenize(vocabulary, text, len(text), tokens, len(tokens), True, True)
+assert llama.llama_decode(context, llama.llama_batch_get_one(tokens, count)) == 0
+row = np.ctypeslib.as_array(llama.llama_get_logits_ith(context, -1), (llama.llama_vocab_n_tokens(vocabulary),))
+print(int(row.argmax()), flush=True)
+time.sleep(60)
+"""
+
+
+class RawLoop:
+    """`llama_decode` and an argmax, and nothing else, in a context of its own.
+
+    Args:
+        context: nobody else decodes in it; what it holds is dropped.
+        prompt: decoded at once.
+    """
+
+    def __init__(self, context: Context, prompt: Sequence[int]) -> None:
+        self._handle = context.handle
+        self._n_vocab = context.model.n_vocab
+        self._one = (llama.llama_token * 1)()
+        llama.llama_memory_clear(llama.llama_get_memory(self._handle), False)
+        for start in range(0, len(prompt), context.n_batch):
+            chunk = prompt[start : start + context.n_batch]
+            self._decode((llama.llama_token * len(chunk))(*chunk), len(chunk))
+
+    def step(self) -> None:
+        """Choose one token and decode it."""
+        self._one[0] = int(self.logits().argmax())
+        self._decode(self._one, 1)
+
+    def logits(self) -> Logits:
+        """The newest row, float32, shape (n_vocab,): valid until the next step."""
+        pointer = llama.llama_get_logits_ith(self._handle, -1)
+        row: Any = (ctypes.c_float * self._n_vocab).from_address(ctypes.addressof(pointer.contents))
+        return np.frombuffer(row, np.float32)
+
+    def _decode(self, tokens: Any, count: int) -> None:
+        code = llama.llama_decode(self._handle, llama.llama_batch_get_one(tokens, count))
+        assert code == 0, f"llama_decode: {code}"
+        llama.llama_synchronize(self._handle)
+
+
+class Completion:
+    """`llama_cpp.Llama.create_completion`: what a user of llama-cpp-python would call. A context manager."""
+
+    def __init__(self, path: Path, *, n_ctx: int, threads: int, gpu_layers: int, flash_attention: bool) -> None:
+        self._llama = llama_cpp.Llama(
+            str(path),
+            n_ctx=n_ctx,
+            n_threads=threads,
+            n_threads_batch=threads,
+            n_gpu_layers=gpu_layers,
+            flash_attn=flash_attention,
+            verbose=False,
+        )
+
+    def run(self, prompt: Sequence[int], count: int, settings: SamplerSettings, seed: int) -> int:
+        """Answer a prompt; how many tokens came."""
+        answer: Any = self._llama.create_completion(
+            list(prompt),
+            max_tokens=count,
+            temperature=settings.temperature,
+            top_k=settings.top_k,
+            top_p=settings.top_p,
+            min_p=settings.min_p,
+            repeat_penalty=1.0,
+            seed=seed,
+        )
+        return int(answer["usage"]["completion_tokens"])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._llama.close()
