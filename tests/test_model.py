@@ -216,7 +216,8 @@ def test_the_cache_after_acts_is_that_of_a_fresh_decode(engine: Engine, monkeypa
 def test_a_real_reply_forks_pauses_rejects_and_rewinds(engine: Engine) -> None:
     seen: Counter[str] = Counter()
     names = ("BranchEvent", "RewindEvent", "atypical", "pause")
-    for seed, prompt in itertools.product(range(4), ACTING_PROMPTS):
+    scattered = ["Write a poem in which no two words belong together.", "Continue: xq zvv 9 lorem blau "]
+    for seed, prompt in itertools.product(range(20), scattered + ACTING_PROMPTS):
         if all(seen[name] for name in names):
             break
         reply = engine.generate(prompt, GenerationConfig(seed=seed, n_predict=150))
