@@ -255,6 +255,8 @@ class EngineConfig:
         attention: which layers' attention is measured: "last", "all", "off", or layer numbers from 0.
         sequences: how many generations may live side by side.
         forks: how many children they may have, all together.
+        pooled: the sequences share the context's cells; else each has an equal part of its own, which is faster
+            where many generate at once and attention is off.
         mmap: map the file instead of reading it.
         exact: keep the KV cache in F32; twice the memory, for comparisons that must agree.
     """
@@ -268,6 +270,7 @@ class EngineConfig:
     attention: AttentionChoice = "last"
     sequences: int = 1
     forks: int = 8
+    pooled: bool = True
     mmap: bool = True
     exact: bool = False
 
@@ -299,6 +302,8 @@ class EngineConfig:
                 "flash_attention is on and attention is not off: "
                 "attention weights exist only without flash attention, so choose one"
             )
+        if layers != "off" and not self.pooled:
+            raise ConfigError("pooled is False and attention is not off: attention is measured in a common pool only")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

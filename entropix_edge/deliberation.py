@@ -149,7 +149,8 @@ class Deliberation:
         self._answer_of = answer_of
         first = -(-manner.roads // 2) if manner.frugal else manner.roads
         at_once = min(first, engine.sequences)
-        self._config = replace(config, n_predict=_share(config.n_predict, engine.context.n_ctx // at_once, len(tokens)))
+        cells = min(engine.context.room, engine.context.n_ctx // at_once)
+        self._config = replace(config, n_predict=_share(config.n_predict, cells, len(tokens)))
         self._roads: list[_Road] = []
         self._events = self._tell()
         self._start(first)

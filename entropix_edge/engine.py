@@ -204,6 +204,7 @@ def open_context(model: Model, config: EngineConfig, cancelled: Callable[[], boo
         flash_attention=config.flash_attention,
         layers=_watched_layers(config, model),
         exact=config.exact,
+        pooled=config.pooled,
         cancelled=cancelled,
     )
 
@@ -330,9 +331,9 @@ class Engine:
         tokens, state = read_state(path, fingerprint(self.model.path))
         with self._lock:
             self._check_open()
-            if len(tokens) > self.context.n_ctx:
+            if len(tokens) > self.context.room:
                 raise ContextError(
-                    f"the prompt cache {path} holds {len(tokens)} tokens and the context {self.context.n_ctx}: "
+                    f"the prompt cache {path} holds {len(tokens)} tokens and the context {self.context.room}: "
                     "raise --ctx-size"
                 )
             if not self._scheduler.restore(tokens, state):
@@ -438,12 +439,12 @@ class Engine:
         seed = secrets.randbits(32) if config.seed is None else config.seed
         if not tokens:
             raise PromptError("the prompt is empty: it has no tokens")
-        if len(tokens) >= self.context.n_ctx:
+        if len(tokens) >= self.context.room:
             raise PromptError(
-                f"the prompt is {len(tokens)} tokens and the context {self.context.n_ctx}: "
+                f"the prompt is {len(tokens)} tokens and the context {self.context.room}: "
                 "shorten it or raise --ctx-size"
             )
-        room = self.context.n_ctx if self.sequences == 1 else min(self.context.n_ctx, self.model.n_ctx_train)
+        room = self.context.room if self.sequences == 1 else min(self.context.room, self.model.n_ctx_train)
         cells = room if config.n_predict < 0 else min(len(tokens) + config.n_predict, room)
         task = Task(
             preset=preset,

@@ -75,6 +75,7 @@ class ScriptedContext:
     ) -> None:
         self.script = script
         self.n_ctx, self.n_batch, self.sequences = n_ctx, n_batch, sequences
+        self.room = n_ctx
         self.cells: dict[int, list[int]] = {}
         self.batches: list[list[Cell]] = []
         self.stop_at = stop_at

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -76,8 +77,12 @@ def test_a_reply_without_a_seed_names_one_that_repeats_it(engine: Engine) -> Non
     assert engine.generate("hello", config(seed=reply.seed)).text == reply.text
 
 
-def test_streams_side_by_side_say_what_they_would_say_alone(tiny_model: Path) -> None:
-    with Engine.open(tiny_model, EngineConfig(threads=1, ctx_size=256, exact=True, sequences=3)) as engine:
+@pytest.mark.parametrize(
+    "changes", [{}, {"pooled": False, "attention": "off", "ctx_size": 11 * 256}], ids=["pooled", "parted"]
+)
+def test_streams_side_by_side_say_what_they_would_say_alone(tiny_model: Path, changes: dict[str, object]) -> None:
+    options: dict[str, Any] = {"threads": 1, "ctx_size": 256, "exact": True, "sequences": 3} | changes
+    with Engine.open(tiny_model, EngineConfig(**options)) as engine:
         alone = [engine.generate(text, config(seed=3)).text for text in ("one", "two", "three")]
         streams = [engine.stream(text, config(seed=3)) for text in ("one", "two", "three")]
         texts = ["", "", ""]
@@ -288,7 +293,15 @@ def test_wrong_generation_options_are_refused(changes: dict[str, object]) -> Non
 
 @pytest.mark.parametrize(
     "changes",
-    [{"ctx_size": -1}, {"threads": 0}, {"batch_size": 0}, {"gpu_layers": -3}, {"attention": "x"}, {"attention": ()}],
+    [
+        {"ctx_size": -1},
+        {"threads": 0},
+        {"batch_size": 0},
+        {"gpu_layers": -3},
+        {"attention": "x"},
+        {"attention": ()},
+        {"pooled": False},
+    ],
 )
 def test_wrong_engine_options_are_refused(changes: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=next(iter(changes))):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ..llama import RAW_PROCESS
+from ..llama import RAW_PROCESS, can_repack
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,7 +52,8 @@ class Starts(NamedTuple):
 
 def starts(path: Path, threads: int, repetitions: int) -> Starts:
     """Start processes in turns: raw, ours, and ours with nothing compiled (once)."""
-    raw = [sys.executable, "-c", RAW_PROCESS, str(path), str(_N_CTX), str(threads), "0", _PROMPT]
+    repack = str(int(can_repack()))
+    raw = [sys.executable, "-c", RAW_PROCESS, str(path), str(_N_CTX), str(threads), "0", repack, _PROMPT]
     ours = [sys.executable, "-m", "entropix_edge", "generate", "-m", str(path), "--raw", "--offline"]
     ours += ["--sampler", "greedy", "-c", str(_N_CTX), "-t", str(threads), "-n", "64", "-p", _PROMPT]
     with tempfile.TemporaryDirectory() as empty:

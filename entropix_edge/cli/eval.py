@@ -115,8 +115,10 @@ def _problems(options: dict[str, Any]) -> list[Problem]:
 
 def _engine_config(options: dict[str, Any]) -> EngineConfig:
     parallel = options["parallel"]
+    pooled = options["attention"] != "off" or options["ctx_size"] is not None
+    parts = parallel if pooled else 2 * parallel
     return EngineConfig(
-        ctx_size=options["ctx_size"] or parallel * (options["n_predict"] + _PROMPT_CELLS),
+        ctx_size=options["ctx_size"] or parts * (options["n_predict"] + _PROMPT_CELLS),
         batch_size=options["batch_size"],
         threads=options["threads"],
         threads_batch=options["threads_batch"],
@@ -125,6 +127,7 @@ def _engine_config(options: dict[str, Any]) -> EngineConfig:
         attention=options["attention"],
         sequences=parallel,
         forks=parallel,
+        pooled=pooled,
     )
 
 

@@ -25,6 +25,7 @@ class Decoder(Protocol):
     """What the scheduler needs of a context."""
 
     n_ctx: int
+    room: int
     n_batch: int
     sequences: int
 
@@ -93,7 +94,7 @@ class Scheduler:
     def __init__(self, context: Decoder, generations: int | None = None) -> None:
         self._context = context
         self._most = generations or context.sequences
-        self._free_sequences = list(range(context.sequences - 1, -1, -1))
+        self._free_sequences = list(range(context.sequences))
         self._free_cells = context.n_ctx
         self._waiting: deque[Live] = deque()
         self._live: list[Live] = []
@@ -116,8 +117,8 @@ class Scheduler:
         Raises:
             ContextError: that many can never be free.
         """
-        if cells > self._context.n_ctx:
-            raise ContextError(f"a generation of {cells} tokens does not fit a context of {self._context.n_ctx}")
+        if cells > self._context.room:
+            raise ContextError(f"a generation of {cells} tokens does not fit a context of {self._context.room}")
         live = Live(coroutine, cells, prompt)
         self._waiting.append(live)
         return live
@@ -168,7 +169,7 @@ class Scheduler:
             self._make_room(0 if live.lane else 1, live.cells)
             while self._resting and len(self._live) + len(self._resting) >= self._most:
                 self._evict()  # cells that nobody attends to cost time in every decode
-            live.lane = live.lane or Lane(self._free_sequences.pop())
+            live.lane = live.lane or self._new_lane()
             self._free_cells -= live.cells
             self._live.append(live)
             admitted.append(live)
@@ -207,12 +208,13 @@ class Scheduler:
         The last token of a prompt waits for the next batch, as a single token. So rows always come from
         the same shape of batch, and a step repeated after a rewind gives the same row: llama.cpp's
         arithmetic depends on that shape. Single tokens always fit: a batch has room for every sequence.
+        They stand in the order of their sequences: llama.cpp computes neighbours together.
         """
         cells: list[Cell] = []
         fed: list[tuple[Live, Lane, int]] = []
         ready = [live for live in self._live if live.decoded or live.shared or self._share(live)]
         lanes = [(live, lane) for live in ready for lane in (live.lane, *live.branches) if lane and lane.feed]
-        for live, lane in sorted(lanes, key=lambda pair: len(pair[1].feed) > 1):
+        for live, lane in sorted(lanes, key=lambda pair: (len(pair[1].feed) > 1, pair[1].sequence)):
             waiting = len(lane.feed)
             count = min(max(waiting - 1, 1), self._context.n_batch - len(cells))
             if count:
@@ -311,7 +313,7 @@ class Scheduler:
         live.lent = lent
         self._free_cells -= lent
         for _ in range(children):
-            child = Lane(self._free_sequences.pop(), list(live.lane.tokens))
+            child = self._new_lane(live.lane.tokens)
             self._context.fork(live.lane.sequence, child.sequence)
             live.branches.append(child)
         return True
@@ -319,12 +321,12 @@ class Scheduler:
     def _keep(self, live: Live, branch: int | None) -> None:
         """Let one child take the generation's place, and drop the rest."""
         assert live.lane
-        kept = None if branch is None else live.branches[branch]
-        self._drop_branches(live, [lane for lane in live.branches if lane is not kept])
-        if kept:
-            self._free(live.lane)
-            live.lane = kept
-            live.branches = []
+        if branch is not None:
+            kept = live.branches[branch]
+            self._context.truncate(live.lane.sequence)
+            self._context.fork(kept.sequence, live.lane.sequence)
+            live.lane.tokens = kept.tokens
+        self._drop_branches(live, live.branches)
 
     def _rewind(self, live: Live, position: int) -> bool:
         assert live.lane
@@ -384,7 +386,7 @@ class Scheduler:
         """Let what `saved` gave rest here. False where it does not fit this context, or there is no room."""
         if not self._make_room(1, len(tokens)):
             return False
-        lane = Lane(self._free_sequences.pop())
+        lane = self._new_lane()
         if self._context.load(lane.sequence, state):
             lane.tokens.extend(tokens)
         self._rest(lane)
@@ -406,6 +408,12 @@ class Scheduler:
         lane = self._resting.pop(0)
         self._free_cells += len(lane.tokens)
         self._free(lane)
+
+    def _new_lane(self, tokens: Sequence[int] = ()) -> Lane:
+        """A lane on the first free sequence: those in use stay together."""
+        sequence = min(self._free_sequences)
+        self._free_sequences.remove(sequence)
+        return Lane(sequence, list(tokens))
 
     def _free(self, lane: Lane) -> None:
         self._context.truncate(lane.sequence)

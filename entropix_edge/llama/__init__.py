@@ -3,7 +3,7 @@
 from .attention import prepare_tap
 from .baseline import RAW_PROCESS, Completion, RawLoop
 from .context import Context
-from .devices import Device, devices, llama_cpp_version, system_info
+from .devices import Device, can_repack, devices, llama_cpp_version, system_info
 from .header import Header, read_header
 from .model import Model
 from .state import read_state, write_state
@@ -18,6 +18,7 @@ __all__ = [
     "Model",
     "RawLoop",
     "Vocabulary",
+    "can_repack",
     "devices",
     "llama_cpp_version",
     "prepare_tap",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 from typing import TYPE_CHECKING, Any, Self
 
@@ -9,23 +10,27 @@ import llama_cpp
 import llama_cpp.llama_cpp as llama
 import numpy as np
 
+from .devices import can_repack
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from ..types import Logits, SamplerSettings
     from .context import Context
 
-# A process that does no more than it must to say one token: model, token, threads, flash attention, text.
+# A process that does no more than it must to say one token: model, cells, threads, flash attention, repacking, text.
 RAW_PROCESS = """
 import ctypes, sys, time
 import llama_cpp.llama_cpp as llama
 import numpy as np
-path, n_ctx, threads, flash, prompt = sys.argv[1:]
+path, n_ctx, threads, flash, repack, prompt = sys.argv[1:]
 quiet = llama.llama_log_callback(lambda *_: None)
 llama.llama_log_set(quiet, ctypes.c_void_p(0))
 llama.llama_backend_init()
-model = llama.llama_model_load_from_file(path.encode(), llama.llama_model_default_params())
+params = llama.llama_model_default_params()
+params.use_extra_bufts = bool(int(repack))
+model = llama.llama_model_load_from_file(path.encode(), params)
 params = llama.llama_context_default_params()
 params.n_ctx, params.n_threads, params.n_threads_batch = int(n_ctx), int(threads), int(threads)
 params.flash_attn_type = int(flash)
@@ -79,15 +84,16 @@ class Completion:
     """`llama_cpp.Llama.create_completion`: what a user of llama-cpp-python would call. A context manager."""
 
     def __init__(self, path: Path, *, n_ctx: int, threads: int, gpu_layers: int, flash_attention: bool) -> None:
-        self._llama = llama_cpp.Llama(
-            str(path),
-            n_ctx=n_ctx,
-            n_threads=threads,
-            n_threads_batch=threads,
-            n_gpu_layers=gpu_layers,
-            flash_attn=flash_attention,
-            verbose=False,
-        )
+        with _our_default_params():
+            self._llama = llama_cpp.Llama(
+                str(path),
+                n_ctx=n_ctx,
+                n_threads=threads,
+                n_threads_batch=threads,
+                n_gpu_layers=gpu_layers,
+                flash_attn=flash_attention,
+                verbose=False,
+            )
 
     def run(self, prompt: Sequence[int], count: int, settings: SamplerSettings, seed: int) -> int:
         """Answer a prompt; how many tokens came."""
@@ -108,3 +114,16 @@ class Completion:
 
     def __exit__(self, *_exception: object) -> None:
         self._llama.close()
+
+
+@contextlib.contextmanager
+def _our_default_params() -> Iterator[None]:
+    """Let `Llama`, which has no argument for it, lay out weights as we do: else it might crash where we do not."""
+    theirs = llama.llama_model_default_params
+    changed = theirs()
+    changed.use_extra_bufts = can_repack()
+    llama.llama_model_default_params = lambda: changed
+    try:
+        yield
+    finally:
+        llama.llama_model_default_params = theirs

@@ -67,6 +67,15 @@ def system_info() -> str:
     return text.strip().strip("|").strip()
 
 
+def can_repack() -> bool:
+    """Whether llama.cpp may lay weights out anew for this processor, which makes prompts faster.
+
+    Not where it would do so for AMX (Xeons since 2023): compilers drop stores of its tile configuration, and the
+    first decode ends the process (https://github.com/ggml-org/llama.cpp/issues/20824, pull request 26954).
+    """
+    return "AMX_INT8 = 1" not in system_info()
+
+
 def layers_that_fit(n_layer: int, needed: int, free: int) -> int:
     """How many of a model's layers a device takes.
 
