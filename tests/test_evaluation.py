@@ -16,7 +16,7 @@ from entropix_edge.config import EngineConfig
 from entropix_edge.engine import Engine
 from entropix_edge.errors import ConfigError
 from entropix_edge.evaluation.policies import DEFAULT_POLICIES, policy, reads_attention
-from entropix_edge.evaluation.report import COLUMNS, markdown, summarise
+from entropix_edge.evaluation.report import columns, markdown, summarise
 from entropix_edge.evaluation.results import Result, ResultFile, read_results
 from entropix_edge.evaluation.run import Question, Run, questions
 from entropix_edge.evaluation.statistics import paired_difference, wilson
@@ -182,6 +182,13 @@ def test_seeds_are_averaged_before_they_are_compared() -> None:
     assert hot.gain == (-0.75, -0.75, -0.75)
 
 
+def test_any_policy_can_be_what_others_are_measured_against() -> None:
+    results = [result("a", right=False), result("a", "edge"), result("b", right=False), result("b", "edge")]
+    greedy, edge = rows = summarise(results, "edge")
+    assert (greedy.gain, edge.gain) == ((-1, -1, -1), None)
+    assert markdown(rows, "edge").splitlines()[0].count("edge") == 2
+
+
 def test_only_problems_that_both_answered_are_compared() -> None:
     results = [result("a", right=False), result("a", "edge"), result("b", "edge", right=False)]
     assert summarise(results)[1].gain == (1, 1, 1)
@@ -190,7 +197,7 @@ def test_only_problems_that_both_answered_are_compared() -> None:
 def test_the_table_is_markdown() -> None:
     lines = markdown(summarise([result("a"), result("a", "edge")])).splitlines()
     assert len(lines) == 4
-    assert all(line.count("|") == len(COLUMNS) + 1 for line in lines)
+    assert all(line.count("|") == len(columns()) + 1 for line in lines)
     assert "100.0 (21 to 100)" in lines[2]
 
 

@@ -57,6 +57,7 @@ _PROMPT_CELLS = 512  # tokens of context for the prompt of each problem in fligh
     metavar="FILE",
     help="Results, one JSON line a problem; a second run goes on there. Default: in the user's data folder.",
 )
+@click.option("--baseline", default="greedy", metavar="NAME", help="What gains are over. Default: greedy.")
 @click.option("--keep-text", is_flag=True, help="Keep the replies in the results.")
 @click.option(
     "--format",
@@ -82,6 +83,7 @@ def command(**options: Any) -> int:
     if options["deliberate"]:
         names.append(f"deliberate:{options['deliberate']}")
     policies = [policy(name) for name in dict.fromkeys(names)]
+    policy(options["baseline"])  # or say that it is none
     problems = _problems(options)
     if options["attention"] is None:
         options["attention"] = "last" if any(map(reads_attention, policies)) else "off"
@@ -157,7 +159,7 @@ def _evaluate(
         finally:
             results.close()
     known = {problem.id for problem in problems}
-    _report([result for result in results.results if result.problem in known], settings, options["form"])
+    _report([result for result in results.results if result.problem in known], settings, options)
     console().print(f"Results: {out}", markup=False)
     return EXIT_INTERRUPTED if interrupt() else 0
 
@@ -230,28 +232,30 @@ def _answer(
             count(result)
 
 
-def _report(results: Sequence[Result], settings: dict[str, Any], form: str) -> None:
+def _report(results: Sequence[Result], settings: dict[str, Any], options: dict[str, Any]) -> None:
     from ..evaluation.report import markdown, summarise
 
     if not results:
         return
-    rows = summarise(results)
+    form, baseline = options["form"], options["baseline"]
+    rows = summarise(results, baseline)
     if form == "json":
-        click.echo(json.dumps({"settings": settings, "rows": [row.as_record() for row in rows]}, indent=2))
+        record = {"settings": settings, "baseline": baseline, "rows": [row.as_record() for row in rows]}
+        click.echo(json.dumps(record, indent=2))
     elif form == "md":
-        click.echo(markdown(rows))
+        click.echo(markdown(rows, baseline))
     else:
-        _print_table(rows)
+        _print_table(rows, baseline)
 
 
-def _print_table(rows: Sequence[Row]) -> None:
+def _print_table(rows: Sequence[Row], baseline: str) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from ..evaluation.report import COLUMNS
+    from ..evaluation.report import columns
 
     table = Table(box=None, pad_edge=False)
-    for name in COLUMNS:
+    for name in columns(baseline):
         table.add_column(name, justify="left" if name == "policy" else "right")
     for row in rows:
         table.add_row(*row.cells())

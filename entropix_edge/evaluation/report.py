@@ -13,22 +13,21 @@ if TYPE_CHECKING:
     from .results import Result
 
 BASELINE = "greedy"
-COLUMNS = ("policy", "problems", "accuracy, %", "over greedy", "written", "decoded", "× greedy", "cut", "seconds")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """What one policy came to.
+    """What one policy came to, beside another, the baseline.
 
     Attributes:
         policy: its name.
         problems: how many, each counted once.
         seeds: most seeds of a problem.
         accuracy: mean over problems, with Wilson's interval over the problems.
-        gain: over greedy on the problems that both answered, with a paired bootstrap; None without greedy.
+        gain: over the baseline on the problems that both answered, with a paired bootstrap; None without such.
         written_tokens: mean of an answer.
         decoded_tokens: mean of an answer, roads, branches and rejected draws included.
-        cost: decoded tokens against greedy's, on the problems that both answered; None without greedy.
+        cost: decoded tokens against the baseline's, on the problems that both answered; None without such.
         cut: answers that the length limit ended.
         failed: problems without a reply.
         seconds: wall time.
@@ -47,7 +46,7 @@ class Row:
     seconds: float
 
     def cells(self) -> tuple[str, ...]:
-        """As texts, in the order of `COLUMNS`."""
+        """As texts, in the order of `columns`."""
         return (
             self.policy,
             str(self.problems),
@@ -65,12 +64,18 @@ class Row:
         return asdict(self)
 
 
-def summarise(results: Sequence[Result]) -> list[Row]:
-    """One row a policy, in the order in which they were run."""
+def columns(baseline: str = BASELINE) -> tuple[str, ...]:
+    """The headings of the rows' cells."""
+    gain, cost = f"over {baseline}", f"× {baseline}"
+    return ("policy", "problems", "accuracy, %", gain, "written", "decoded", cost, "cut", "seconds")
+
+
+def summarise(results: Sequence[Result], baseline: str = BASELINE) -> list[Row]:
+    """One row a policy, in the order in which they were run, each beside the policy that is named."""
     policies = list(dict.fromkeys(result.policy for result in results))
     by_policy = {name: [result for result in results if result.policy == name] for name in policies}
-    baseline = by_policy.get(BASELINE, [])
-    return [_row(name, own, [] if name == BASELINE else baseline) for name, own in by_policy.items()]
+    beside = by_policy.get(baseline, [])
+    return [_row(name, own, [] if name == baseline else beside) for name, own in by_policy.items()]
 
 
 def _row(name: str, own: list[Result], baseline: list[Result]) -> Row:
@@ -105,7 +110,8 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-def markdown(rows: Sequence[Row]) -> str:
+def markdown(rows: Sequence[Row], baseline: str = BASELINE) -> str:
     """The rows as a Markdown table."""
-    lines = [COLUMNS, ("---",) + ("---:",) * (len(COLUMNS) - 1), *(row.cells() for row in rows)]
+    headings = columns(baseline)
+    lines = [headings, ("---",) + ("---:",) * (len(headings) - 1), *(row.cells() for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
