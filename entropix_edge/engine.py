@@ -17,7 +17,7 @@ from .config import DEFAULT_CTX_SIZE, DEFAULT_MODEL, DEFAULT_PRESET, EngineConfi
 from .decoding import Scheduler, Task, generate
 from .errors import ConfigError, ContextError, EntropixError, PromptError, TemplateError
 from .hub import config_folder, fingerprint, resolve
-from .llama import Context, Model, prepare_tap, read_state, write_state
+from .llama import Context, Model, preparing_tap, read_state, write_state
 from .metrics import warm_up
 from .strategy import load_fitted, load_preset
 from .text import ChatTemplate, ControlText, as_messages, clean
@@ -182,9 +182,8 @@ class ReplyStream:
 
 def prepare(config: EngineConfig) -> None:
     """Compile the kernels, or read them from numba's cache, while an interrupt is still an interrupt."""
-    warm_up()
-    if config.attention != "off":
-        prepare_tap()
+    with contextlib.nullcontext() if config.attention == "off" else preparing_tap():
+        warm_up()
 
 
 def open_context(model: Model, config: EngineConfig, cancelled: Callable[[], bool] = lambda: False) -> Context:

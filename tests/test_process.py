@@ -141,3 +141,25 @@ def test_a_terminal_gets_colour_and_a_legend(tiny_model: Path) -> None:
     assert process.wait(timeout=60) == 0
     assert b"\x1b[" in seen
     assert b"torn" in seen
+
+
+# --- the first run on a machine ---------------------------------------------------------------------
+
+
+def test_two_processes_share_the_first_compile(tmp_path: Path) -> None:
+    """What the process beside this one compiled is read from the cache, and a second run compiles nothing."""
+    program = (
+        "from entropix_edge.config import EngineConfig; from entropix_edge.engine import prepare;"
+        "from entropix_edge.llama import tap; before = tap.is_compiled(); prepare(EngineConfig());"
+        "print(before, tap.is_compiled(), tap._observe.stats.cache_misses)"
+    )
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+
+    def said() -> str:
+        command = [sys.executable, "-c", program]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+
+    said_first, said_again = said(), said()
+    assert said_first.split()[:2] == ["False", "True"]
+    assert said_again.split()[:2] == ["True", "True"]
+    assert not sum(map(int, (said_first.split()[2], said_again.split()[2])))

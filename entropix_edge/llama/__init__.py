@@ -1,6 +1,6 @@
 """The only importer of llama_cpp: model, context, vocabulary, attention tap, devices."""
 
-from .attention import prepare_tap
+from .attention import preparing_tap
 from .baseline import RAW_PROCESS, Completion, RawLoop
 from .context import Context
 from .devices import Device, can_repack, devices, llama_cpp_version, system_info
@@ -21,7 +21,7 @@ __all__ = [
     "can_repack",
     "devices",
     "llama_cpp_version",
-    "prepare_tap",
+    "preparing_tap",
     "read_header",
     "read_state",
     "system_info",

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import llama_cpp.llama_cpp as llama
@@ -14,7 +17,7 @@ from . import tap
 from .tensor import check_layout
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     import numpy.typing as npt
 
@@ -24,6 +27,37 @@ _PADDING = 256  # llama.cpp rounds the attended cells up to a multiple of this
 def prepare_tap() -> None:
     """Compile the callback, or read it from numba's cache."""
     tap.callback()
+
+
+@contextlib.contextmanager
+def preparing_tap() -> Iterator[None]:
+    """Prepare the callback while something else is done: where it must be compiled, in a process beside this one.
+
+    numba compiles one function at a time in a process, and this one takes as long as all others together.
+    """
+    helper = None if tap.is_compiled() else _compile_elsewhere()
+    try:
+        yield
+        if helper:
+            helper.wait()
+    finally:
+        if helper:
+            helper.kill()
+            helper.wait()
+    prepare_tap()
+
+
+def _compile_elsewhere() -> subprocess.Popen[bytes] | None:
+    """Another Python that fills numba's cache; None where it cannot be started."""
+    program = f"from {__name__} import prepare_tap; prepare_tap()"
+    with contextlib.suppress(OSError):
+        return subprocess.Popen(
+            [sys.executable, "-P", "-c", program],  # what lies in the working folder is none of our modules
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+    return None
 
 
 class AttentionTap:

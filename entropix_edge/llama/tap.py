@@ -8,6 +8,7 @@ The softmax overwrites the scores in place, so scores are copied when they appea
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -114,7 +115,7 @@ def _recognise(tensor, state):
 @njit(cache=True)
 def _on_host(tensor, state):
     source = _read_word(tensor + VIEW_SRC)
-    buffer = _read_word((source if source != 0 else tensor) + BUFFER)
+    buffer = _read_word((source if source != 0 else np.int64(tensor)) + BUFFER)
     return buffer != 0 and state[ALWAYS_COPY] == 0 and _is_host(np.uintp(buffer)) != 0
 
 
@@ -138,7 +139,8 @@ def _take_scores(tensor, state, tokens, n_kv, n_tokens, n_head):
             source = carray(_pointer(np.uintp(_read_word(tensor + DATA))), (n_head, n_tokens, n_kv), np.float32)
             target = carray(_pointer(np.uintp(destination)), (n_head, n_kv), np.float32)
             for h in range(n_head):
-                target[h] = source[h, tokens[slot]]
+                for j in range(n_kv):
+                    target[h, j] = source[h, tokens[slot], j]
         else:
             _copy_row(tensor, tokens[slot], n_kv, n_tokens, n_head, destination)
 
@@ -158,7 +160,7 @@ def _take_weights(tensor, state, tokens, n_kv, n_tokens, n_head):
         else:
             _copy_row(tensor, tokens[slot], n_kv, n_tokens, n_head, state[SCRATCH])
             weights = carray(_pointer(np.uintp(state[SCRATCH])), (n_head, 1, n_kv), np.float32)
-            describe_attention(weights, 0, scores, slot, scale, mean, results[slot])
+            describe_attention(weights, np.int32(0), scores, slot, scale, mean, results[slot])
 
 
 @njit(cache=True)
@@ -205,6 +207,12 @@ def _observe(tensor, ask, user_data):
         state[PENDING] = -1
         state[LAYERS_SEEN] += 1
     return True  # False would skip the rest of the graph
+
+
+def is_compiled() -> bool:
+    """Whether numba's cache has the callback, as far as a look at its folder tells."""
+    folder = Path(_observe.stats.cache_path)
+    return any(folder.glob(f"{Path(__file__).stem}.callback*.nbi"))
 
 
 @cache
