@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from ..errors import ContextError
 from ..llama import RAW_PROCESS, can_repack
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_PROMPT = "Write a long story about a lighthouse keeper."
+_PROMPT = "1, 2, 3, 4, 5, 6, 7, 8,"  # any model goes on here, and with visible text
 _N_CTX = 512
 
 
@@ -51,7 +52,11 @@ class Starts(NamedTuple):
 
 
 def starts(path: Path, threads: int, repetitions: int) -> Starts:
-    """Start processes in turns: raw, ours, and ours with nothing compiled (once)."""
+    """Start processes in turns: raw, ours, and ours with nothing compiled (once).
+
+    Raises:
+        ContextError: a process ended without a word.
+    """
     repack = str(int(can_repack()))
     raw = [sys.executable, "-c", RAW_PROCESS, str(path), str(_N_CTX), str(threads), "0", repack, _PROMPT]
     ours = [sys.executable, "-m", "entropix_edge", "generate", "-m", str(path), "--raw", "--offline"]
@@ -75,7 +80,7 @@ def _start(command: Sequence[str], environment: dict[str, str] | None = None) ->
         assert process.stdout is not None
         try:
             if not process.stdout.read(1):
-                raise RuntimeError(f"{command[1:4]} ended with code {process.wait()} and said nothing")
+                raise ContextError(f"{' '.join(command[1:4])} ended with code {process.wait()} and said nothing")
             seconds = time.perf_counter() - start
             resident, anonymous = _memory(process.pid)
         finally:

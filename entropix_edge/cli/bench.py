@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..config import EngineConfig
+from ..errors import ContextError
 from .options import batch_option, gpu_option, model_name, model_options, threads_option, verbose_option
 from .terminal import DownloadBar, Interrupt, console, saying, set_up_logging
 
@@ -112,7 +113,10 @@ def _measure(options: dict[str, Any], interrupt: Interrupt) -> Report:
     started = None
     if not options["no_start"]:
         with console().status("Measuring: process starts"):
-            started = starts(path, facts.threads, options["repetitions"])
+            try:
+                started = starts(path, facts.threads, options["repetitions"])
+            except ContextError as error:
+                console().print(f"Warning: starts are not measured: {error}", markup=False)
     return Report(facts=facts, speeds=tuple(speeds), kernels=kernels, starts=started, completion=completion)
 
 

@@ -7,6 +7,7 @@ from .devices import Device, can_repack, devices, llama_cpp_version, system_info
 from .header import Header, read_header
 from .model import Model
 from .state import read_state, write_state
+from .tap import is_compiled as tap_is_compiled
 from .vocabulary import Vocabulary
 
 __all__ = [
@@ -25,5 +26,6 @@ __all__ = [
     "read_header",
     "read_state",
     "system_info",
+    "tap_is_compiled",
     "write_state",
 ]

@@ -211,8 +211,7 @@ def _observe(tensor, ask, user_data):
 
 def is_compiled() -> bool:
     """Whether numba's cache has the callback, as far as a look at its folder tells."""
-    folder = Path(_observe.stats.cache_path)
-    return any(folder.glob(f"{Path(__file__).stem}.callback*.nbi"))
+    return any(Path(_observe.stats.cache_path).glob("tap.callback*.nbi"))
 
 
 @cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -46,6 +47,12 @@ def describe(logits: Logits, position: int) -> Distribution:
     if not math.isfinite(distribution.entropy) or not math.isfinite(distribution.varentropy):
         raise MetricsError(_complaint(logits, position))
     return distribution
+
+
+def is_compiled() -> bool:
+    """Whether numba's cache has the kernels of a step, as far as a look at its folder tells."""
+    folder = Path(kernels.draw_best.stats.cache_path)
+    return any(folder.glob(f"kernels.{kernels.draw_best.__name__}*.nbi"))  # the last one to be compiled
 
 
 def warm_up() -> None:
