@@ -122,15 +122,23 @@ class ReplyStream:
         return self
 
     def __next__(self) -> TokenEvent:
-        return next(event for event in self.everything() if isinstance(event, TokenEvent))
+        while True:
+            event = self._next()
+            if event is None:
+                raise StopIteration
+            if isinstance(event, TokenEvent):
+                return event
 
     def everything(self) -> Iterator[Event]:
         """All events, in the order things happened."""
-        while self._queue or not self._live.ended:
-            if not self._queue:
-                self._engine.pump()
-                continue
-            yield self._take()
+        return iter(self._next, None)
+
+    def _next(self) -> Event | None:
+        while not self._queue:
+            if self._live.ended:
+                return None
+            self._engine.pump()
+        return self._take()
 
     def _take(self) -> Event:
         said = self._queue.popleft()

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from entropix_edge.evaluation.report import markdown, summarise
+from entropix_edge.evaluation.results import read_results
+
 CHECKOUT = Path(__file__).parents[1]
 README = (CHECKOUT / "README.md").read_text("utf-8")
 BLOCKS = re.findall(r"^```(sh|python)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
@@ -63,6 +66,13 @@ def test_the_readmes_programs_run(program: str, default_model: Path, tmp_path: P
 def test_the_commands_page_is_up_to_date() -> None:
     result = subprocess.run([sys.executable, CHECKOUT / "scripts" / "document.py", "--check"], check=False)
     assert result.returncode == 0, "run scripts/document.py"
+
+
+def test_the_table_of_accuracies_is_that_of_the_results() -> None:
+    page = (CHECKOUT / "docs" / "EVALUATION.md").read_text("utf-8")
+    for path in (CHECKOUT / "docs" / "results").glob("*.jsonl"):
+        assert path.name in page
+        assert markdown(summarise(read_results(path)[1])) in page, f"run `eval --format md --out {path.name}`"
 
 
 def test_links_in_the_documents_lead_somewhere() -> None:

@@ -16,6 +16,7 @@ import numpy as np
 
 from ..config import EngineConfig, GenerationConfig
 from ..engine import Engine, open_context
+from ..errors import ContextError
 from ..llama import Completion, Context, Model, RawLoop
 from ..metrics import describe
 from ..sampling import draw
@@ -34,6 +35,7 @@ LOOPS = {
 }
 _PROMPT = "Write a long story about a lighthouse keeper, the sea, and a ship that never came home. "
 _WARM = 4  # tokens generated before anything is timed
+_ATTEMPTS = 20  # replies, if they end early
 _ROWS = 24  # real rows that the kernels are timed on
 _REPEATS = 15  # of each timing of a kernel; the median counts
 
@@ -213,7 +215,7 @@ class Bench:
         times = []
         for _ in range(_ROWS):
             raw.step()
-            row = raw.logits()
+            row = raw.logits
             known = describe(row, 0)
             calls = (
                 row.max,
@@ -253,11 +255,27 @@ class Bench:
     # --- one repetition -------------------------------------------------------------------------------
 
     def _round(self, variant: Variant, seed: int) -> Any:
-        """Seconds of the loop's step, raw's with flash attention on and off, and the loop's decodes: (steps, 4)."""
+        """Seconds of the loop's step, raw's with flash attention on and off, and the loop's decodes: (steps, 4).
+
+        A reply that ends early is followed by another, to another prompt.
+
+        Raises:
+            ContextError: the model has nothing to say.
+        """
+        steps: list[list[float]] = []
+        for attempt in range(_ATTEMPTS):
+            steps += self._reply(variant, seed, attempt)[: self._n_gen - len(steps)]
+            if len(steps) == self._n_gen:
+                break
+        if not steps:
+            raise ContextError(f"the model ends each of {_ATTEMPTS} replies at once: its speed cannot be measured")
+        return np.array(steps)
+
+    def _reply(self, variant: Variant, seed: int, attempt: int) -> list[list[float]]:
         engine = self._engine(variant.attention, variant.flash)
         context = engine.context
-        prompt = self._text(self._depth)
-        config = replace(LOOPS[variant.loop], seed=seed % 2**32, n_predict=self._n_gen + _WARM)
+        prompt = self._text(self._depth + attempt)[attempt:]
+        config = replace(LOOPS[variant.loop], seed=(seed + attempt) % 2**32, n_predict=self._n_gen + _WARM)
         raws = [RawLoop(self._context("off", flash=flash, raw=True), prompt) for flash in (True, False)]
         steps = []
         with engine.stream_tokens(prompt, config) as stream, contextlib.suppress(StopIteration):
@@ -269,7 +287,7 @@ class Bench:
                 before = context.decode_seconds
                 ours = self._seconds(stream.__next__)
                 steps.append([ours, *(self._seconds(raw.step) for raw in raws), context.decode_seconds - before])
-        return np.array(steps or [[np.nan] * 4])
+        return steps
 
     def _speed(self, variant: Variant, rounds: list[Any]) -> Speed:
         ours = [float(steps[:, 0].mean()) for steps in rounds]

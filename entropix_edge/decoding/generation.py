@@ -152,7 +152,8 @@ class _Writer:
         """Do what the table says; the row to go on from, None at the end."""
         if step.strategy is not Strategy.RESAMPLE:
             self._run.clear()
-            yield from self._release()
+            if self._held:
+                yield from self._release()
         elif self._run and len(self._run) == self._preset.resample.run:
             return (yield from self._take_back(step))
         if self._acting:

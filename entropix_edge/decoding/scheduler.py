@@ -129,10 +129,12 @@ class Scheduler:
         An error ends the generation that raised it, as its last word; the others run on.
         """
         while self._waiting or self._live:
-            for live in [live for live in (*self._live, *self._waiting) if live.cancelled]:
-                yield from self._stop(live)
-            for live in self._admit():
-                yield from self._advance(live, None)
+            for live in (*self._live, *self._waiting):
+                if live.cancelled:
+                    yield from self._stop(live)
+            if self._waiting:
+                for live in self._admit():
+                    yield from self._advance(live, None)
             yield from self._decode()
 
     def remove(self, live: Live) -> None:
@@ -212,9 +214,13 @@ class Scheduler:
         """
         cells: list[Cell] = []
         fed: list[tuple[Live, Lane, int]] = []
-        ready = [live for live in self._live if live.decoded or live.shared or self._share(live)]
-        lanes = [(live, lane) for live in ready for lane in (live.lane, *live.branches) if lane and lane.feed]
-        for live, lane in sorted(lanes, key=lambda pair: (len(pair[1].feed) > 1, pair[1].sequence)):
+        lanes: list[tuple[Live, Lane]] = []
+        for live in self._live:
+            if live.decoded or live.shared or self._share(live):
+                lanes += [(live, lane) for lane in (live.lane, *live.branches) if lane and lane.feed]
+        if len(lanes) > 1:
+            lanes.sort(key=lambda pair: (len(pair[1].feed) > 1, pair[1].sequence))
+        for live, lane in lanes:
             waiting = len(lane.feed)
             count = min(max(waiting - 1, 1), self._context.n_batch - len(cells))
             if count:

@@ -52,7 +52,12 @@ class RawLoop:
     Args:
         context: nobody else decodes in it; what it holds is dropped.
         prompt: decoded at once.
+
+    Attributes:
+        logits: the newest row, float32, shape (n_vocab,): valid until the next step.
     """
+
+    logits: Logits
 
     def __init__(self, context: Context, prompt: Sequence[int]) -> None:
         self._handle = context.handle
@@ -65,19 +70,15 @@ class RawLoop:
 
     def step(self) -> None:
         """Choose one token and decode it."""
-        self._one[0] = int(self.logits().argmax())
+        self._one[0] = int(self.logits.argmax())
         self._decode(self._one, 1)
-
-    def logits(self) -> Logits:
-        """The newest row, float32, shape (n_vocab,): valid until the next step."""
-        pointer = llama.llama_get_logits_ith(self._handle, -1)
-        row: Any = (ctypes.c_float * self._n_vocab).from_address(ctypes.addressof(pointer.contents))
-        return np.frombuffer(row, np.float32)
 
     def _decode(self, tokens: Any, count: int) -> None:
         code = llama.llama_decode(self._handle, llama.llama_batch_get_one(tokens, count))
         assert code == 0, f"llama_decode: {code}"
-        llama.llama_synchronize(self._handle)
+        pointer = llama.llama_get_logits_ith(self._handle, -1)  # waits for a device
+        row: Any = (ctypes.c_float * self._n_vocab).from_address(ctypes.addressof(pointer.contents))
+        self.logits = np.frombuffer(row, np.float32)
 
 
 class Completion:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import itertools
 import logging
 import time
 from typing import TYPE_CHECKING, Any, Self
@@ -154,6 +155,7 @@ class Context:
         self.threads: int = params.n_threads
         self.decode_seconds = 0.0  # spent in llama.cpp so far
         self._memory = llama.llama_get_memory(self.handle)
+        self._get_logits = llama_functions().llama_get_logits_ith
         self._batch = Batch(self.n_batch)
         self._row_type = ctypes.c_float * model.n_vocab
         self._rows: dict[int, Logits] = {}  # by address: llama.cpp seldom moves its buffer
@@ -194,8 +196,6 @@ class Context:
         errors = fresh_errors()
         start = time.perf_counter()
         code = llama.llama_decode(self.handle, batch)
-        llama.llama_synchronize(self.handle)
-        self.decode_seconds += time.perf_counter() - start
         if code == _ABORTED:
             self._forget(cells)
             self._watch.settle()
@@ -204,8 +204,10 @@ class Context:
             self._forget(cells)
             reason = "the context is full" if code == 1 else "; ".join(list(errors)[:2]) or f"code {code}"
             raise ContextError(f"llama.cpp could not decode {len(cells)} tokens: {reason}")
-        attention = self._attention(len(wanted))
-        return [Row(self._logits(index), seen) for index, seen in zip(wanted, attention, strict=True)]
+        attention = self._attention(len(wanted)) if self.tap else itertools.repeat(None)
+        rows = list(map(Row, map(self._logits, wanted), attention))
+        self.decode_seconds += time.perf_counter() - start  # what a device still computes is waited for in `_logits`
+        return rows
 
     def _let_stop(self, wanted: bool) -> None:
         """Let `cancelled` be asked during the decode, or not: llama.cpp asks some 500 times, 1 to 3 % of one token."""
@@ -213,19 +215,19 @@ class Context:
             llama.llama_set_abort_callback(self.handle, self._abort if wanted else _NO_ABORT, None)
             self._stoppable = wanted
 
-    def _attention(self, count: int) -> Sequence[AttentionMetrics | None]:
+    def _attention(self, count: int) -> Iterable[AttentionMetrics | None]:
         """What the tap saw; where the model's graph shows no attention, a warning once and then nothing."""
-        if self.tap and count:
-            try:
-                return self.tap.collect()
-            except ContextError as error:
-                logger.warning("%s; attention counts as 0 in every formula", error)
-                self.tap.expect(())
-                self.tap = None
-        return [None] * count
+        assert self.tap
+        try:
+            return self.tap.collect() if count else ()
+        except ContextError as error:
+            logger.warning("%s; attention counts as 0 in every formula", error)
+            self.tap.expect(())
+            self.tap = None
+            return itertools.repeat(None)
 
     def _logits(self, index: int) -> Logits:
-        address = llama_functions().llama_get_logits_ith(self.handle, index)
+        address = self._get_logits(self.handle, index)
         if not address:
             raise ContextError(f"llama.cpp gave no logits for token {index} of the batch")
         row = self._rows.get(address)

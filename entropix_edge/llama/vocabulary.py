@@ -18,7 +18,8 @@ class Vocabulary:
     def __init__(self, handle: Any) -> None:
         self._handle = handle
         self.size: int = llama.llama_vocab_n_tokens(handle)
-        self._pieces: dict[int, bytes] = {}
+        self._pieces: dict[int, bytes] = {}  # of tokens met so far: a call into C costs more than the rest of a step
+        self._ends: dict[int, bool] = {}
         self.thinking = self._thinking_tags()
 
     def tokenize(self, text: str, *, add_special: bool = False, parse_special: bool = False) -> list[int]:
@@ -71,7 +72,10 @@ class Vocabulary:
 
     def is_end(self, token: int) -> bool:
         """Whether a token ends the model's turn."""
-        return bool(llama.llama_vocab_is_eog(self._handle, token))
+        known = self._ends.get(token)
+        if known is None:
+            known = self._ends[token] = bool(llama.llama_vocab_is_eog(self._handle, token))
+        return known
 
     def is_control(self, token: int) -> bool:
         """Whether a token steers the model rather than standing for text."""
