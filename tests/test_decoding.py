@@ -394,6 +394,22 @@ def test_cancelling_one_leaves_the_others() -> None:
     assert not any(context.cells.values())
 
 
+def test_one_that_was_cancelled_can_be_removed_before_it_says_so() -> None:
+    scheduler = Scheduler(ScriptedContext(spell("HELLO")))
+    first, second = (scheduler.add(generate((1, 2, 3), task(), ByteVocabulary()), 16) for _ in range(2))
+    last: list[object] = []
+    for live, event in scheduler.run():
+        assert isinstance(event, TokenEvent)
+        if event.finish_reason:
+            last.append(live)
+            scheduler.remove(second)
+        elif event.index == 1:
+            first.cancel()
+            second.cancel()
+    assert last == [first]
+    assert second.ended
+
+
 def test_cancelling_gives_out_the_text_that_was_held_back() -> None:
     scheduler = Scheduler(ScriptedContext(spell("AB;CD")))
     live = scheduler.add(generate((1, 2, 3), task(stop=(";!",)), ByteVocabulary()), 16)

@@ -274,6 +274,8 @@ class Scheduler:
 
     def _stop(self, live: Live) -> Iterator[tuple[Live, Event]]:
         """Tell a generation to end, and pass on what it says to that."""
+        if live.ended:  # removed while another said its last
+            return
         if live in self._waiting:
             live.coroutine.send(None)  # a coroutine that has not begun cannot answer
         try:
