@@ -49,6 +49,8 @@ def preparing_tap() -> Iterator[None]:
 
 def _compile_elsewhere() -> subprocess.Popen[bytes] | None:
     """Another Python that fills numba's cache; None where it cannot be started."""
+    if not sys.executable:
+        return None
     program = f"from {__name__} import prepare_tap; prepare_tap()"
     with contextlib.suppress(OSError):
         return subprocess.Popen(

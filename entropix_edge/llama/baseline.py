@@ -10,7 +10,7 @@ import llama_cpp
 import llama_cpp.llama_cpp as llama
 import numpy as np
 
-from .devices import can_repack
+from .devices import model_params
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -120,10 +120,8 @@ class Completion:
 @contextlib.contextmanager
 def _our_default_params() -> Iterator[None]:
     """Let `Llama`, which has no argument for it, lay out weights as we do: else it might crash where we do not."""
-    theirs = llama.llama_model_default_params
-    changed = theirs()
-    changed.use_extra_bufts = can_repack()
-    llama.llama_model_default_params = lambda: changed
+    theirs, ours = llama.llama_model_default_params, model_params()
+    llama.llama_model_default_params = lambda: ours
     try:
         yield
     finally:

@@ -76,6 +76,13 @@ def can_repack() -> bool:
     return "AMX_INT8 = 1" not in system_info()
 
 
+def model_params() -> llama.llama_model_params:
+    """llama.cpp's default parameters of a model, such that this machine can run it."""
+    params = llama.llama_model_default_params()
+    params.use_extra_bufts = can_repack()
+    return params
+
+
 def layers_that_fit(n_layer: int, needed: int, free: int) -> int:
     """How many of a model's layers a device takes.
 

@@ -53,8 +53,7 @@ class Model:
         if not vocabulary_only:
             _require_generator(self.header)
         self._stack = contextlib.ExitStack()
-        params = llama.llama_model_default_params()
-        params.use_extra_bufts = devices.can_repack()
+        params = devices.model_params()
         params.vocab_only = vocabulary_only
         params.load_mode = llama.LLAMA_LOAD_MODE_MMAP if mmap else llama.LLAMA_LOAD_MODE_NONE
         self.gpu_layers = 0 if vocabulary_only else self._offload(gpu_layers, n_ctx)

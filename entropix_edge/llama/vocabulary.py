@@ -18,7 +18,7 @@ class Vocabulary:
     def __init__(self, handle: Any) -> None:
         self._handle = handle
         self.size: int = llama.llama_vocab_n_tokens(handle)
-        self._pieces: dict[int, bytes] = {}  # of tokens met so far: a call into C costs more than the rest of a step
+        self._pieces: dict[int, bytes] = {}  # of tokens met so far, like `_ends`: a call into C costs 10 µs and more
         self._ends: dict[int, bool] = {}
         self.thinking = self._thinking_tags()
 
