@@ -22,8 +22,8 @@ _BLOCK = 512  # terms summed in float32 before a double takes over: relative err
 _FLOOR = np.float32(-87.0)  # e^x of less leaves float32's normal range, and counts as nothing
 _TINY = np.float32(1.2e-38)
 _SLACK = 1.0 - 1e-6  # shares that should be equal may differ by rounding
-_LOOK = 64  # logits whose maximum decides whether any of them is looked at
-_FIRST_LOOK = 256  # tokens sorted before it is known how many the filters keep
+_FAN = 8  # numbers whose maximum decides whether any of them is looked at
+_FIRST_LOOK = 64  # tokens sorted before it is known how many the filters keep
 
 
 # --- elementary functions, in forms the compiler can vectorise ----------------------------------
@@ -129,53 +129,94 @@ def describe_row(logits):
 
 
 @njit(cache=True)
-def _precedes(rank_a, index_a, rank_b, index_b):
-    """Whether a comes before b: the larger logit first, the lower index among equals."""
-    return rank_a > rank_b or (rank_a == rank_b and index_a < index_b)
+def _precedes(a, index_a, b, index_b):
+    """Whether a comes before b: the larger first, the lower index among equals."""
+    return a > b or (a == b and index_a < index_b)
 
 
 @njit(cache=True)
-def _sift_down(ranks, indices, root, size):
+def _sift_down(values, indices, root, size):
     """Restore a heap whose root comes last."""
     while True:
         child = 2 * root + 1
         if child >= size:
             return
         other = child + 1
-        if other < size and _precedes(ranks[child], indices[child], ranks[other], indices[other]):
+        if other < size and _precedes(values[child], indices[child], values[other], indices[other]):
             child = other
-        if _precedes(ranks[child], indices[child], ranks[root], indices[root]):
+        if _precedes(values[child], indices[child], values[root], indices[root]):
             return
-        ranks[root], ranks[child] = ranks[child], ranks[root]
+        values[root], values[child] = values[child], values[root]
         indices[root], indices[child] = indices[child], indices[root]
         root = child
 
 
 @njit(cache=True)
+def _enter(values, indices, held, value, index):
+    """Let a number into the best so far: a heap with the worst at its root, once it is full. How many there are now."""
+    if held < values.size:
+        values[held] = value
+        indices[held] = index
+        held += 1
+        if held == values.size:
+            for root in range(held // 2 - 1, -1, -1):
+                _sift_down(values, indices, root, held)
+    elif _precedes(value, index, values[0], indices[0]):
+        values[0] = value
+        indices[0] = index
+        _sift_down(values, indices, 0, held)
+    return held
+
+
+@njit(cache=True)
+def _fold(numbers):
+    """Maxima of `_FAN` numbers each, that stand the result's length apart.
+
+    So every step is one of whole vectors; among neighbours, a float maximum is not vectorised.
+    """
+    width = (numbers.size + _FAN - 1) // _FAN
+    maxima = numbers[:width].copy()
+    for start in range(width, numbers.size, width):
+        part = numbers[start : start + width]
+        for i in range(part.size):
+            maxima[i] = part[i] if part[i] > maxima[i] else maxima[i]
+    return maxima
+
+
+@njit(cache=True)
 def leading(logits, count):
-    """Indices of the `count` largest logits, best first. Blocks that hold none are skipped whole."""
-    size = logits.size
-    bits = logits.view(np.int32)
-    ranks = np.empty(count, np.int32)
+    """Indices of the `count` largest logits, best first; none may be NaN.
+
+    Maxima of maxima are logits too, so that at least `count` logits reach the count-th largest of them: only what
+    reaches it is looked into.
+    """
+    middle = _fold(logits)
+    top = _fold(middle)
+    values = np.empty(count, np.float32)
     indices = np.empty(count, np.int64)
-    for i in range(count):
-        ranks[i] = _rank(bits[i])
-        indices[i] = i
-    for root in range(count // 2 - 1, -1, -1):
-        _sift_down(ranks, indices, root, count)
-    for start in range(count, size, _LOOK):
-        stop = min(start + _LOOK, size)
-        if _highest(bits[start:stop]) > ranks[0]:
-            for i in range(start, stop):
-                rank = _rank(bits[i])
-                if rank > ranks[0]:
-                    ranks[0] = rank
-                    indices[0] = i
-                    _sift_down(ranks, indices, 0, count)
+    least = np.float32(-np.inf)
+    if count <= top.size:
+        held = 0
+        for i in range(top.size):
+            if held < count or top[i] > values[0]:
+                held = _enter(values, indices, held, top[i], i)
+        least = values[0]
+    held = 0
+    for i in range(top.size):
+        if top[i] < least:
+            continue
+        for j in range(i, middle.size, top.size):
+            if middle[j] < least:
+                continue
+            for k in range(j, logits.size, middle.size):
+                if logits[k] >= least:
+                    held = _enter(values, indices, held, logits[k], k)
+                    if held == count:
+                        least = max(least, values[0])
     for last in range(count - 1, 0, -1):
-        ranks[0], ranks[last] = ranks[last], ranks[0]
+        values[0], values[last] = values[last], values[0]
         indices[0], indices[last] = indices[last], indices[0]
-        _sift_down(ranks, indices, 0, last)
+        _sift_down(values, indices, 0, last)
     return indices
 
 
