@@ -58,26 +58,41 @@ def _log2(x):
     return np.float32(exponent) + np.float32(2.8853900817779268) * z * series
 
 
-@njit(inline="always")
-def _rank(bits):
-    """A float32's bits as an int32 in the floats' order (−0 equals 0, NaN at the ends).
-
-    A maximum over integers is vectorised; one over floats is not while NaN keeps its meaning.
-    """
-    ordered = bits ^ ((bits >> np.int32(31)) & np.int32(0x7FFFFFFF))
-    return np.int32(0) if ordered == np.int32(-1) else ordered
+# --- the next-token distribution ----------------------------------------------------------------
 
 
 @njit(cache=True)
-def _highest(bits):
-    highest = np.int32(-0x80000000)
-    for i in range(bits.size):
-        rank = _rank(bits[i])
-        highest = rank if rank > highest else highest
-    return highest
+def _fold(numbers):
+    """Maxima of `_FAN` numbers each, that stand the result's length apart.
+
+    So every step is one of whole vectors; the maximum of neighbours is not vectorised while NaN keeps its meaning.
+    """
+    width = (numbers.size + _FAN - 1) // _FAN
+    maxima = numbers[:width].copy()
+    for start in range(width, numbers.size, width):
+        part = numbers[start : start + width]
+        for i in range(part.size):
+            maxima[i] = part[i] if part[i] > maxima[i] else maxima[i]
+    return maxima
 
 
-# --- the next-token distribution ----------------------------------------------------------------
+@njit(cache=True)
+def _first_largest(numbers):
+    """Index of the largest number, the lowest among equals; any, where one is NaN."""
+    middle = _fold(numbers)
+    top = _fold(middle)
+    largest = top[0]
+    for i in range(top.size):
+        largest = top[i] if top[i] > largest else largest
+    first = numbers.size - 1
+    for i in range(top.size):
+        if top[i] == largest:
+            for j in range(i, middle.size, top.size):
+                if middle[j] == largest:
+                    for k in range(j, numbers.size, middle.size):
+                        if numbers[k] == largest:
+                            first = min(first, k)
+    return first
 
 
 @njit(cache=True, fastmath=FLAGS)
@@ -88,16 +103,7 @@ def describe_row(logits):
     index. A NaN, a +inf or a row of −inf makes the sums NaN, which the caller looks for.
     """
     size = logits.size
-    bits = logits.view(np.int32)
-    highest = np.int32(-0x80000000)
-    best = 0
-    for start in range(0, size, _BLOCK):
-        block_highest = _highest(bits[start : start + _BLOCK])
-        if block_highest > highest:
-            highest = block_highest
-            best = start
-    while best < size - 1 and _rank(bits[best]) != highest:
-        best += 1
+    best = _first_largest(logits)
     maximum = logits[best]
 
     total = 0.0
@@ -166,21 +172,6 @@ def _enter(values, indices, held, value, index):
         indices[0] = index
         _sift_down(values, indices, 0, held)
     return held
-
-
-@njit(cache=True)
-def _fold(numbers):
-    """Maxima of `_FAN` numbers each, that stand the result's length apart.
-
-    So every step is one of whole vectors; among neighbours, a float maximum is not vectorised.
-    """
-    width = (numbers.size + _FAN - 1) // _FAN
-    maxima = numbers[:width].copy()
-    for start in range(width, numbers.size, width):
-        part = numbers[start : start + width]
-        for i in range(part.size):
-            maxima[i] = part[i] if part[i] > maxima[i] else maxima[i]
-    return maxima
 
 
 @njit(cache=True)
