@@ -1,6 +1,9 @@
 """The kernels against the definitions, written out in float64."""
 
 import math
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -300,3 +303,16 @@ def test_layers_add_up() -> None:
 
 def test_a_query_that_attends_nothing_adds_nothing() -> None:
     assert kernel(np.zeros((2, 8), np.float32), np.ones((2, 8), np.float32)) == [0.0, 0.0, 0.0, 0.0]
+
+
+def test_the_kernels_are_vectorised_on_x86_and_on_arm() -> None:
+    script = Path(__file__).parent.parent / "scripts" / "vectors.py"
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", script], capture_output=True, text=True, check=False, timeout=300
+    )
+    assert not done.returncode, done.stderr
+    found = {(kernel, target): int(count) for kernel, target, count in map(str.split, done.stdout.splitlines())}
+    assert len(found) == 8
+    for (kernel, target), count in found.items():
+        # an exponential or a logarithm is a dozen instructions; a maximum is one
+        assert count >= (2 if kernel == "leading" else 20), (kernel, target)

@@ -289,7 +289,7 @@ def draw_best(logits, maximum, temperature, top_k, top_p, min_p, uniforms):
 # --- attention ----------------------------------------------------------------------------------
 
 
-@njit(cache=True, fastmath=FLAGS)
+@njit(cache=True, fastmath=FLAGS, error_model="numpy")
 def describe_attention(weights, token, scores, slot, scale, mean, out):
     """Add one query's attention metrics in one layer to `out`.
 
