@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Self
 
 from .config import DEFAULT_CTX_SIZE, DEFAULT_MODEL, DEFAULT_PRESET, EngineConfig, GenerationConfig, Preset
 from .decoding import Scheduler, Task, generate
-from .errors import ConfigError, ContextError, EntropixError, PromptError, TemplateError
+from .errors import ConfigError, ContextError, PromptError, TemplateError
 from .hub import config_folder, fingerprint, resolve
 from .llama import Context, Model, preparing_tap, read_state, tap_is_compiled, write_state
 from .metrics import is_compiled, warm_up
@@ -71,14 +71,21 @@ class ReplyStream:
     """
 
     def __init__(
-        self, engine: Engine, live: Live, *, seed: int, prompt_tokens: int, begun: tuple[int, ...] = ()
+        self,
+        engine: Engine,
+        live: Live,
+        coming: deque[Event],
+        *,
+        seed: int,
+        prompt_tokens: int,
+        begun: tuple[int, ...] = (),
     ) -> None:
         self.seed = seed
         self.prompt_tokens = prompt_tokens
         self.begun = begun
         self._engine = engine
         self._live = live
-        self._queue: deque[Event | EntropixError] = deque()
+        self._coming = coming  # the generation appends to it
         self._events: list[Event] = []
         self._start_time = self._last_time = time.perf_counter()
         self._first_time = 0.0
@@ -111,12 +118,10 @@ class ReplyStream:
         Raises:
             EntropixError: the generation failed.
         """
-        while self._queue:
+        while self._coming:
             yield self._take()
-
-    def put(self, said: Event | EntropixError) -> None:
-        """Take what the scheduler passes on."""
-        self._queue.append(said)
+        if self._live.error:
+            raise self._live.error
 
     def __iter__(self) -> Iterator[TokenEvent]:
         return self
@@ -134,21 +139,21 @@ class ReplyStream:
         return iter(self._next, None)
 
     def _next(self) -> Event | None:
-        while not self._queue:
+        while not self._coming:
+            if self._live.error:
+                raise self._live.error
             if self._live.ended:
                 return None
             self._engine.pump()
         return self._take()
 
     def _take(self) -> Event:
-        said = self._queue.popleft()
-        if isinstance(said, EntropixError):
-            raise said
+        event = self._coming.popleft()
         now = time.perf_counter()
         self._first_time = self._first_time or now
         self._last_time = now
-        self._events.append(said)
-        return said
+        self._events.append(event)
+        return event
 
     def cancel(self) -> None:
         """End the reply before the next decode; its last event has the finish reason `cancelled`."""
@@ -233,8 +238,6 @@ class Engine:
         self.context = context
         self.sequences = sequences
         self._scheduler = Scheduler(context, sequences)
-        self._streams: dict[Live, ReplyStream] = {}
-        self._run: Iterator[tuple[Live, Event | EntropixError]] | None = None
         self._lock = threading.RLock()
         self._closed = False
 
@@ -471,10 +474,10 @@ class Engine:
             begun=tuple(begun),
         )
         with self._lock:
-            live = self._scheduler.add(generate(tokens, task, self.model.vocabulary), cells, (*tokens, *begun))
-            stream = ReplyStream(self, live, seed=seed, prompt_tokens=len(tokens), begun=tuple(begun))
-            self._streams[live] = stream
-        return stream
+            coming: deque[Event] = deque()
+            generation = generate(tokens, task, self.model.vocabulary, coming.append)
+            live = self._scheduler.add(generation, cells, (*tokens, *begun))
+        return ReplyStream(self, live, coming, seed=seed, prompt_tokens=len(tokens), begun=tuple(begun))
 
     def generate(
         self,
@@ -489,9 +492,14 @@ class Engine:
             return stream.reply()
 
     def pump(self) -> None:
-        """Run to the next event, and hand that to the stream it belongs to: for who reads many at once."""
+        """One decode for all replies, whose events then wait in their streams: for who reads many at once."""
         with self._lock:
-            self._next_event()
+            self._check_open()
+            try:
+                self._scheduler.step()
+            except BaseException:
+                self._scheduler.close()
+                raise
 
     def close(self) -> None:
         """End every stream and free the model."""
@@ -507,32 +515,14 @@ class Engine:
     def __exit__(self, *_exception: object) -> None:
         self.close()
 
-    # --- between the scheduler and its streams ----------------------------------------------------
-
     def _check_open(self) -> None:
         if self._closed:
             raise ContextError("the engine is closed: open it again")
-
-    def _next_event(self) -> None:
-        self._check_open()
-        try:
-            self._run = self._run or self._scheduler.run()
-            live, said = next(self._run)
-        except StopIteration:
-            self._run = None
-            return
-        except BaseException:
-            self._run = None
-            self._scheduler.close()
-            raise
-        if live in self._streams:
-            self._streams[live].put(said)
 
     def _drop(self, live: Live) -> None:
         with self._lock:
             if not self._closed:
                 self._scheduler.remove(live)
-            self._streams.pop(live, None)
 
 
 def _context_size(config: EngineConfig, model: Model) -> int:

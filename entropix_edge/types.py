@@ -1,4 +1,7 @@
-"""The values that flow: metrics, strategies, actions, feeds and events. All are frozen."""
+"""The values that flow: metrics, strategies, actions, feeds and events. All are frozen.
+
+Those that every token needs are tuples: they cost the least to make.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +19,7 @@ if TYPE_CHECKING:
 # --- what is measured ---------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class AttentionMetrics:
+class AttentionMetrics(NamedTuple):
     """What the heads of the watched layers do at the newest position, averaged over those layers.
 
     Attributes:
@@ -37,8 +39,7 @@ NO_ATTENTION = AttentionMetrics(0.0, 0.0, 0.0, 0.0)
 """What the table's formulas use where attention cannot be seen."""
 
 
-@dataclass(frozen=True, slots=True)
-class Metrics:
+class Metrics(NamedTuple):
     """How sure the model is of the next token.
 
     Attributes:
@@ -100,8 +101,7 @@ _QUADRANTS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class SamplerSettings:
+class SamplerSettings(NamedTuple):
     """The filters of one draw, applied in this order.
 
     Attributes:
@@ -122,8 +122,7 @@ class Argmax:
     """Take the most probable token."""
 
 
-@dataclass(frozen=True, slots=True)
-class Draw:
+class Draw(NamedTuple):
     """Draw from the filtered distribution; of several draws keep the most probable token.
 
     Attributes:
@@ -160,8 +159,7 @@ Action = Argmax | Draw | Pause | Branch
 # --- what a generation asks of the scheduler ----------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Feed:
+class Feed(NamedTuple):
     """Decode tokens after what the sequence holds; answered with the `Row` of the last.
 
     With `branches`, one token on each of those children instead; answered with a tuple of their rows.
@@ -222,8 +220,7 @@ class FinishReason(StrEnum):
     CANCELLED = "cancelled"
 
 
-@dataclass(frozen=True, slots=True)
-class TokenEvent:
+class TokenEvent(NamedTuple):
     """One token of the reply, or (with `token_id` None) the end of a reply that no token can carry.
 
     Attributes:
@@ -238,7 +235,7 @@ class TokenEvent:
         finish_reason: on the last event of a generation, else None.
     """
 
-    index: int
+    index: int  # type: ignore[assignment]  # over the method of tuples
     token_id: int | None
     text: str
     logprob: float | None = None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import tempfile
 
 os.environ["NUMBA_OPT"] = "0"  # the code before it was made for this processor
@@ -53,6 +54,7 @@ def main() -> None:
         (code,) = kernel.inspect_llvm().values()
         for target, (triple, processor, pattern) in TARGETS.items():
             print(name, target, len(re.findall(pattern, assembly(code, triple, processor))))
+    shutil.rmtree(os.environ["NUMBA_CACHE_DIR"])
 
 
 if __name__ == "__main__":

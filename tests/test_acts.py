@@ -32,7 +32,7 @@ from entropix_edge.types import (
 
 if TYPE_CHECKING:
     from entropix_edge.decoding.generation import Answer
-    from entropix_edge.types import Event, Logits, Request
+    from entropix_edge.types import Logits, Request
 
 SEQUENCES = 6
 PROMPT = (60, 70, 80, 75)
@@ -78,7 +78,7 @@ def afresh(context: Context, tokens: list[int]) -> tuple[Logits, Row]:
     return rows[0].logits.copy(), rows[0]
 
 
-def perform(acts: list[tuple[str, int]], emitted: list[int]) -> Generator[Request | Event, Answer, Row]:
+def perform(acts: list[tuple[str, int]], emitted: list[int]) -> Generator[Request, Answer, Row]:
     """Do the acts at random places with random tokens, keeping `emitted` as what the text should be."""
     emitted[:] = PROMPT
     row: Any = yield Feed(PROMPT)
@@ -102,7 +102,7 @@ def perform(acts: list[tuple[str, int]], emitted: list[int]) -> Generator[Reques
     return row  # type: ignore[no-any-return]
 
 
-def fork(random: np.random.Generator, emitted: list[int]) -> Generator[Request | Event, Answer, Row]:
+def fork(random: np.random.Generator, emitted: list[int]) -> Generator[Request, Answer, Row]:
     """Fork, walk the children different lengths, keep one."""
     children = int(random.integers(2, SEQUENCES))
     lengths = random.integers(1, 5, children)
@@ -128,7 +128,7 @@ def test_the_cache_equals_a_fresh_decode_of_what_was_emitted(
     emitted: list[int] = []
     final: list[tuple[Logits, Row]] = []
 
-    def checked() -> Generator[Request | Event, Answer, None]:
+    def checked() -> Generator[Request, Answer, None]:
         row = yield from perform(acts, emitted)
         final.append((row.logits.copy(), row))
         probe: Any = yield Feed((7,))
@@ -137,8 +137,10 @@ def test_the_cache_equals_a_fresh_decode_of_what_was_emitted(
     scheduler = Scheduler(acting, 1)
     before = scheduler.free
     live = scheduler.add(checked(), 200)
-    assert list(scheduler.run()) == []
+    while scheduler.step():
+        pass
     assert live.ended
+    assert live.error is None
     assert scheduler.free == before
     scheduler.forget()
     assert not any(acting.used(sequence) for sequence in range(SEQUENCES))
@@ -353,7 +355,7 @@ def test_a_recurrent_model_forks_exactly(mamba: Path) -> None:
         emitted: list[int] = []
         final: list[Logits] = []
 
-        def checked() -> Generator[Request | Event, Answer, None]:
+        def checked() -> Generator[Request, Answer, None]:
             row = yield from perform([("draw", 1), ("force", 2)], emitted)
             for number in range(4):
                 children = yield Fork(3, 4)
@@ -366,8 +368,10 @@ def test_a_recurrent_model_forks_exactly(mamba: Path) -> None:
             final.append(row.logits.copy())
 
         scheduler = Scheduler(acting, 1)
-        scheduler.add(checked(), 200)
-        assert list(scheduler.run()) == []
+        live = scheduler.add(checked(), 200)
+        while scheduler.step():
+            pass
+        assert live.error is None
         scheduler.forget()
         wanted, _row = afresh(fresh, emitted)
         np.testing.assert_allclose(final[0], wanted, atol=1e-4)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -15,12 +14,12 @@ from hypothesis import strategies as st
 from entropix_edge.config import ArgmaxRule
 from entropix_edge.decoding import Scheduler, Task, generate
 from entropix_edge.decoding.guards import PauseGuard, loop_token
-from entropix_edge.errors import ContextError, EntropixError, MetricsError
+from entropix_edge.errors import ContextError, MetricsError
 from entropix_edge.strategy import load_preset
 from entropix_edge.types import Cell, FinishReason, Origin, Row, Strategy, TokenEvent
 
 if TYPE_CHECKING:
-    from entropix_edge.types import Logits
+    from entropix_edge.types import Event, Logits
 
 END = 0
 PAUSE = 1
@@ -131,20 +130,42 @@ def task(**changes: object) -> Task:
     return Task(**(values | changes))  # type: ignore[arg-type]
 
 
+class Running:
+    """A generation under way, and its token events so far."""
+
+    def __init__(
+        self, scheduler: Scheduler, prompt: Sequence[int] = (5, 6, 7), cells: int = 16, item: Task | None = None
+    ) -> None:
+        self.events: list[TokenEvent] = []
+        self.live = scheduler.add(generate(prompt, item or task(), ByteVocabulary(), self._take), cells, prompt)
+
+    def _take(self, event: Event) -> None:
+        if isinstance(event, TokenEvent):
+            self.events.append(event)
+
+    @property
+    def tokens(self) -> list[int | None]:
+        return [event.token_id for event in self.events]
+
+
+def finish(scheduler: Scheduler) -> None:
+    """Run until every generation has ended."""
+    while scheduler.step():
+        pass
+
+
 def run(context: ScriptedContext, *tasks: Task, prompt: Sequence[int] = (5, 6, 7)) -> list[list[TokenEvent]]:
     """Run generations to their end; each one's events."""
     scheduler = Scheduler(context)
-    lives = [scheduler.add(generate(prompt, item, ByteVocabulary()), item.room) for item in tasks]
-    events: dict[int, list[TokenEvent]] = {id(live): [] for live in lives}
-    for live, event in scheduler.run():
-        if isinstance(event, EntropixError):
-            raise event
-        if isinstance(event, TokenEvent):
-            events[id(live)].append(event)
-    assert all(live.ended for live in lives)
+    running = [Running(scheduler, prompt, item.room, item) for item in tasks]
+    finish(scheduler)
+    for one in running:
+        assert one.live.ended
+        if one.live.error:
+            raise one.live.error
     scheduler.forget()
     assert not any(context.cells.values()), "cells are left behind"
-    return [events[id(live)] for live in lives]
+    return [one.events for one in running]
 
 
 def text_of(events: Iterable[TokenEvent]) -> str:
@@ -368,7 +389,7 @@ def test_generations_that_do_not_fit_wait_their_turn() -> None:
 def test_what_can_never_fit_is_refused() -> None:
     scheduler = Scheduler(ScriptedContext(spell("A"), n_ctx=20))
     with pytest.raises(ContextError, match="21 tokens does not fit a context of 20"):
-        scheduler.add(generate((1, 2, 3), task(), ByteVocabulary()), 21)
+        Running(scheduler, cells=21)
 
 
 def test_more_generations_than_sequences_take_turns() -> None:
@@ -379,58 +400,50 @@ def test_more_generations_than_sequences_take_turns() -> None:
 def test_cancelling_one_leaves_the_others() -> None:
     context = ScriptedContext(spell("HELLO"))
     scheduler = Scheduler(context)
-    first, second = (scheduler.add(generate((1, 2, 3), task(), ByteVocabulary()), 16) for _ in range(2))
-    events: dict[int, list[TokenEvent]] = {id(first): [], id(second): []}
-    for live, event in scheduler.run():
-        assert isinstance(event, TokenEvent)
-        events[id(live)].append(event)
-        if live is first and event.index == 1:
-            first.cancel()
-    assert text_of(events[id(first)]) == "HE"
-    assert events[id(first)][-1].finish_reason is FinishReason.CANCELLED
-    assert events[id(first)][-1].token_id is None
-    assert text_of(events[id(second)]) == "HELLO"
+    first, second = Running(scheduler), Running(scheduler)
+    while scheduler.step():
+        if len(first.events) == 2:
+            first.live.cancel()
+            first.live.cancel()
+    assert text_of(first.events) == "HE"
+    assert first.events[-1].finish_reason is FinishReason.CANCELLED
+    assert first.events[-1].token_id is None
+    assert text_of(second.events) == "HELLO"
     scheduler.forget()
     assert not any(context.cells.values())
 
 
 def test_one_that_was_cancelled_can_be_removed_before_it_says_so() -> None:
     scheduler = Scheduler(ScriptedContext(spell("HELLO")))
-    first, second = (scheduler.add(generate((1, 2, 3), task(), ByteVocabulary()), 16) for _ in range(2))
-    last: list[object] = []
-    for live, event in scheduler.run():
-        assert isinstance(event, TokenEvent)
-        if event.finish_reason:
-            last.append(live)
-            scheduler.remove(second)
-        elif event.index == 1:
-            first.cancel()
-            second.cancel()
-    assert last == [first]
-    assert second.ended
+    first, second = Running(scheduler), Running(scheduler)
+    scheduler.step()
+    scheduler.step()
+    for one in (first, second):
+        assert one.tokens == [ord("H") - 40]
+        one.live.cancel()
+    scheduler.remove(second.live)
+    assert not scheduler.step()
+    assert [event.finish_reason for event in first.events] == [None, FinishReason.CANCELLED]
+    assert second.live.ended
+    assert len(second.events) == 1
 
 
 def test_cancelling_gives_out_the_text_that_was_held_back() -> None:
     scheduler = Scheduler(ScriptedContext(spell("AB;CD")))
-    live = scheduler.add(generate((1, 2, 3), task(stop=(";!",)), ByteVocabulary()), 16)
-    seen = []
-    for _live, event in scheduler.run():
-        assert isinstance(event, TokenEvent)
-        seen.append(event)
-        if event.index == 2:
-            live.cancel()
-    assert text_of(seen) == "AB;"
+    one = Running(scheduler, item=task(stop=(";!",)))
+    while scheduler.step():
+        if len(one.events) == 3:
+            one.live.cancel()
+    assert text_of(one.events) == "AB;"
 
 
 def test_one_that_waits_can_be_cancelled() -> None:
     scheduler = Scheduler(ScriptedContext(spell("HELLO"), sequences=1))
-    scheduler.add(generate((1, 2, 3), task(), ByteVocabulary()), 16)
-    waiting = scheduler.add(generate((1, 2, 3), task(), ByteVocabulary()), 16)
-    waiting.cancel()
-    last = [event for live, event in scheduler.run() if live is waiting]
-    assert len(last) == 1
-    assert isinstance(last[0], TokenEvent)
-    assert last[0].finish_reason is FinishReason.CANCELLED
+    Running(scheduler)
+    waiting = Running(scheduler)
+    waiting.live.cancel()
+    finish(scheduler)
+    assert [event.finish_reason for event in waiting.events] == [FinishReason.CANCELLED]
 
 
 def test_a_stopped_decode_cancels_all() -> None:
@@ -446,29 +459,27 @@ def test_an_error_in_one_leaves_the_others() -> None:
         return np.full(N_VOCAB, np.nan, np.float32) if held[0] == 9 else spell("HELLO")(held)
 
     scheduler = Scheduler(ScriptedContext(script))
-    good = scheduler.add(generate((1, 2, 3), task(), ByteVocabulary()), 16)
-    bad = scheduler.add(generate((9, 2, 3), task(), ByteVocabulary()), 16)
-    said: dict[int, list[object]] = {id(good): [], id(bad): []}
-    for live, event in scheduler.run():
-        said[id(live)].append(event)
-    assert isinstance(said[id(bad)][-1], MetricsError)
-    assert text_of(event for event in said[id(good)] if isinstance(event, TokenEvent)) == "HELLO"
+    good, bad = Running(scheduler, (1, 2, 3)), Running(scheduler, (9, 2, 3))
+    finish(scheduler)
+    assert isinstance(bad.live.error, MetricsError)
+    assert bad.live.ended
+    assert text_of(good.events) == "HELLO"
 
 
 def test_removing_frees_sequences_and_cells() -> None:
     context = ScriptedContext(spell("HELLO"), sequences=1)
     scheduler = Scheduler(context)
     for _ in range(50):
-        live = scheduler.add(generate((1, 2, 3), task(), ByteVocabulary()), 64)
-        running = scheduler.run()
-        next(running)
-        scheduler.remove(live)
-        scheduler.remove(live)
-        assert deque(running, maxlen=0) is not None
+        one = Running(scheduler, cells=64)
+        assert scheduler.step()
+        scheduler.remove(one.live)
+        scheduler.remove(one.live)
+        assert not scheduler.step()
     scheduler.forget()
     assert not any(context.cells.values())
-    scheduler.add(generate((1, 2, 3), task(), ByteVocabulary()), 64)
-    assert sum(1 for _ in scheduler.run()) == 6
+    one = Running(scheduler, cells=64)
+    finish(scheduler)
+    assert len(one.events) == 6
 
 
 # --- prompts in common --------------------------------------------------------------------------------
@@ -477,14 +488,11 @@ def test_removing_frees_sequences_and_cells() -> None:
 def together(context: ScriptedContext, prompts: Sequence[Sequence[int]]) -> list[list[int | None]]:
     """Generate for all prompts at once; the tokens of each."""
     scheduler = Scheduler(context)
-    lives = [scheduler.add(generate(prompt, task(), ByteVocabulary()), 32) for prompt in prompts]
-    said: dict[int, list[int | None]] = {id(live): [] for live in lives}
-    for live, event in scheduler.run():
-        assert isinstance(event, TokenEvent)
-        said[id(live)].append(event.token_id)
+    running = [Running(scheduler, prompt, 32) for prompt in prompts]
+    finish(scheduler)
     scheduler.forget()
     assert not any(context.cells.values())
-    return [said[id(live)] for live in lives]
+    return [one.tokens for one in running]
 
 
 def echo(held: list[int]) -> Logits:
@@ -522,10 +530,10 @@ def test_a_reply_that_is_begun_goes_on() -> None:
     whole = together(ScriptedContext(spell("HELLO")), [[10, 11, 12]])[0]
     begun = tuple(token for token in whole[:2] if token is not None)
     scheduler = Scheduler(ScriptedContext(spell("HELLO")))
-    scheduler.add(generate([10, 11, 12], task(begun=begun), ByteVocabulary()), 32)
-    events = [event for _live, event in scheduler.run() if isinstance(event, TokenEvent)]
-    assert "".join(event.text for event in events) == "HELLO"
-    assert [event.index for event in events] == [2, 3, 4, 5]
+    one = Running(scheduler, [10, 11, 12], 32, task(begun=begun))
+    finish(scheduler)
+    assert text_of(one.events) == "HELLO"
+    assert [event.index for event in one.events] == [2, 3, 4, 5]
 
 
 # --- what ended generations leave -----------------------------------------------------------------------
@@ -534,10 +542,10 @@ def test_a_reply_that_is_begun_goes_on() -> None:
 def fed_for(context: ScriptedContext, scheduler: Scheduler, prompt: Sequence[int]) -> list[int]:
     """The tokens that are decoded to answer a prompt with nothing else going on."""
     before = len(context.batches)
-    live = scheduler.add(generate(prompt, task(n_predict=4), ByteVocabulary()), len(prompt) + 4, prompt)
-    deque(scheduler.run(), maxlen=0)
+    one = Running(scheduler, prompt, len(prompt) + 4, task(n_predict=4))
+    finish(scheduler)
     fed = [cell.token for batch in context.batches[before:] for cell in batch]
-    assert live.shared + len(fed) == len(prompt) + 2  # it says two tokens, and an end that is not fed
+    assert one.live.shared + len(fed) == len(prompt) + 2  # it says two tokens, and an end that is not fed
     return fed
 
 
@@ -576,10 +584,10 @@ def test_what_rests_gives_way_to_a_generation_that_needs_the_cells() -> None:
 
 def test_what_a_generation_left_goes_on_elsewhere() -> None:
     here, there = Scheduler(ScriptedContext(echo)), ScriptedContext(echo, sequences=1)
-    deque(here.run(), maxlen=0)
+    finish(here)
     assert here.saved() is None
-    here.add(generate([10, 11, 12], task(), ByteVocabulary()), 32)
-    deque(here.run(), maxlen=0)
+    Running(here, [10, 11, 12], 32)
+    finish(here)
     saved = here.saved()
     assert saved is not None
     assert saved[0] == [10, 11, 12, 12, 12]
@@ -607,17 +615,11 @@ def test_what_was_said_before_never_changes_what_is_said(
     context = ScriptedContext(say, n_ctx=n_ctx, sequences=sequences)
     scheduler = Scheduler(context)
     for wave in waves:
-        prompts = {
-            scheduler.add(generate(prompt, task(n_predict=6), ByteVocabulary()), len(prompt) + 6, prompt): prompt
-            for prompt in wave
-        }
-        said: dict[object, list[int | None]] = {live: [] for live in prompts}
-        for live, event in scheduler.run():
-            assert isinstance(event, TokenEvent)
-            said[live].append(event.token_id)
-        for live, prompt in prompts.items():
+        running = [Running(scheduler, prompt, len(prompt) + 6, task(n_predict=6)) for prompt in wave]
+        finish(scheduler)
+        for one, prompt in zip(running, wave, strict=True):
             alone = run(ScriptedContext(say, sequences=1), task(n_predict=6), prompt=prompt)[0]
-            assert said[live] == [event.token_id for event in alone]
+            assert one.tokens == [event.token_id for event in alone]
         assert scheduler.free == (sequences, n_ctx)
     scheduler.forget()
     assert not any(context.cells.values())

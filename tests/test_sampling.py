@@ -30,7 +30,7 @@ def kept(logits: Row, setting: SamplerSettings) -> dict[int, float]:
 
 
 def drawn(logits: Row, setting: SamplerSettings, *uniforms: float) -> int:
-    return draw(logits, describe(logits, 0), setting, np.array(uniforms))
+    return draw(logits, describe(logits, 0), setting, min(uniforms))
 
 
 # --- each filter alone --------------------------------------------------------------------------
@@ -195,7 +195,7 @@ def test_twenty_thousand_draws_follow_the_distribution(setting: SamplerSettings)
     logits = (random.normal(size=120) * 2).astype(np.float32)
     tokens, probabilities, _cut = naive(logits, setting)
     distribution, count = describe(logits, 0), 20_000
-    draws = [draw(logits, distribution, setting, u) for u in random.random((count, 1))]
+    draws = [draw(logits, distribution, setting, u) for u in random.random(count).tolist()]
     seen = np.bincount(draws, minlength=logits.size)
     assert seen.sum() == seen[tokens].sum()
     expected = probabilities * count

@@ -211,7 +211,6 @@ class Bench:
         context = self._context("off", flash=True, raw=True)
         raw = RawLoop(context, self._text(self._depth))
         settings = load_preset("article").sampler.settings()
-        uniform = np.array([0.5])
         times = []
         for _ in range(_ROWS):
             raw.step()
@@ -220,7 +219,7 @@ class Bench:
             calls = (
                 row.max,
                 lambda row=row: describe(row, 0),
-                lambda row=row, known=known: draw(row, known, settings, uniform),
+                lambda row=row, known=known: draw(row, known, settings, 0.5),
             )
             times.append([_median_seconds(call) for call in calls])
         maximum, metrics, drawing = np.median(times, axis=0).tolist()

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from ..config import BranchRule, BranchScore
     from ..metrics import Distribution
-    from ..types import Event, Logits, Request
+    from ..types import Logits, Request
     from .generation import Answer, Vocabulary
 
 _SENTENCE_ENDS = (b".", b"!", b"?", b"\n", "。".encode(), "！".encode(), "？".encode())
@@ -59,7 +59,7 @@ def candidates(logits: Logits, distribution: Distribution, rule: BranchRule, voc
 
 def walk(
     roads: Sequence[Road], rule: BranchRule, horizon: int, sure: float, vocabulary: Vocabulary, position: int
-) -> Generator[Request | Event, Answer, None]:
+) -> Generator[Request, Answer, None]:
     """Go down all roads together, greedily, until each has arrived.
 
     A road arrives when the model has been sure (entropy under `sure` bits) for `rule.settled` tokens, at a

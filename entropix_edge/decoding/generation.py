@@ -1,14 +1,14 @@
 """One generation, written as if it were alone.
 
-A coroutine that yields requests (`Feed`, `Fork`, `Keep`, `Rewind`), which are answered, and events, answered
-with None. It knows no model, no batch and no sequence id: the scheduler does.
+A coroutine that yields requests (`Feed`, `Fork`, `Keep`, `Rewind`), which are answered; its events go straight to
+who reads them. It knows no model, no batch and no sequence id: the scheduler does.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol, assert_never
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
@@ -40,15 +40,15 @@ from .branch import Road, candidates, roads_event, score, walk
 from .guards import Budget, PauseGuard, loop_token
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
     from ..config import Preset, SamplerName
     from ..metrics import Distribution
     from ..types import Event, Logits, Request
 
     Answer = Row | tuple[Row, ...] | bool | None
-    Generation = Generator[Request | Event, Answer, None]
-    Part = Generator[Request | Event, Answer, Row | None]
+    Generation = Generator[Request, Answer, None]
+    Part = Generator[Request, Answer, Row | None]  # the row after the last token, where that was decoded
 
 
 class Cancelled(Exception):  # noqa: N818 - not an error: the scheduler throws it in, the generation ends well
@@ -97,31 +97,41 @@ class Step(NamedTuple):
 
     def logprob(self, token: int) -> float:
         """Natural logarithm of a token's probability."""
-        return float(self.logits[token]) - self.distribution.log_total
+        return self.logits.item(token) - self.distribution.log_total
 
 
-def generate(prompt: Sequence[int], task: Task, vocabulary: Vocabulary) -> Generation:
-    """Generate a reply to the prompt's tokens, one event a token.
+def generate(prompt: Sequence[int], task: Task, vocabulary: Vocabulary, tell: Callable[[Event], None]) -> Generation:
+    """Generate a reply to the prompt's tokens.
+
+    Args:
+        prompt: at least one.
+        task: how.
+        vocabulary: the model's.
+        tell: given every event, as soon as it cannot be taken back; one a token, and what else happened.
 
     Raises:
         MetricsError: the model's output is not a distribution.
         ConfigError: no pause text can be written with this vocabulary.
     """
-    return _Writer(prompt, task, vocabulary).write()
+    return _Writer(prompt, task, vocabulary, tell).write()
 
 
 class _Writer:
     """A reply in the making: its tokens, what it still holds back, and what it may still spend."""
 
-    def __init__(self, prompt: Sequence[int], task: Task, vocabulary: Vocabulary) -> None:
+    def __init__(
+        self, prompt: Sequence[int], task: Task, vocabulary: Vocabulary, tell: Callable[[Event], None]
+    ) -> None:
         self._task = task
         self._preset = task.preset
         self._vocabulary = vocabulary
+        self._tell = tell
         self._prompt = tuple(prompt)
         self._tokens = list(task.begun)  # of the reply; all are in the cache but the last, while it is fed
         self._stream = TextStream(task.stop)
         self._given = "".join(self._stream.push(vocabulary.piece(token)) for token in task.begun)
         self._random = np.random.default_rng(task.seed)
+        self._uniforms: list[float] = []  # drawn ahead, the next one last
         self._held: list[Event] = []  # not yet out: they could still be taken back
         self._run: list[TextStream] = []  # the text's state before each token of a scattered run
         self._rewinds = 0
@@ -131,15 +141,20 @@ class _Writer:
         self._acting = task.sampler == "entropix"
         self._pause = resolve_pause(self._preset.pause.texts, vocabulary) if self._acting else ()
         self._pauses = PauseGuard(self._preset.pause, vocabulary, (*prompt, *task.begun))
+        self._ended = False
 
     def write(self) -> Generation:
         try:
-            row: Row | None = yield from self._feed((*self._prompt, *self._tokens))
-            while row is not None:
-                row = yield from self._act(self._look(row))
+            row: Answer = yield Feed((*self._prompt, *self._tokens))
+            while True:
+                assert isinstance(row, Row)
+                part = self._act(self._look(row))
+                row = (yield from part) if part else None
+                if self._ended:
+                    return
+                row = row or (yield Feed((self._tokens[-1],)))
         except Cancelled:
-            yield from self._release()
-            yield self._end(FinishReason.CANCELLED)
+            self._end(FinishReason.CANCELLED)
 
     # --- one step -------------------------------------------------------------------------------
 
@@ -148,47 +163,53 @@ class _Writer:
         metrics = Metrics(distribution.entropy, distribution.varentropy, row.attention)
         return Step(row.logits, distribution, metrics, classify(metrics, self._preset))
 
-    def _act(self, step: Step) -> Part:
-        """Do what the table says; the row to go on from, None at the end."""
+    def _act(self, step: Step) -> Part | None:
+        """Do what the table says. What makes requests comes back, to be run; None where a token is written already."""
         if step.strategy is not Strategy.RESAMPLE:
-            self._run.clear()
             if self._held:
-                yield from self._release()
+                self._run.clear()
+                self._release()
         elif self._run and len(self._run) == self._preset.resample.run:
-            return (yield from self._take_back(step))
+            return self._take_back(step)
         if self._acting:
             looping = loop_token(self._tokens, self._preset.loop)
             if looping is not None:
-                return (yield from self._leave_loop(step, looping))
+                self._leave_loop(step, looping)
+                return None
         after_pause = self._pauses.just_paused(len(self._tokens))
         action = plan(step.strategy, step.metrics, self._preset, self._task.sampler, after_pause=after_pause)
-        match action:
-            case Branch(instead):
-                return (yield from self._branch(step, instead))
-            case Pause(instead):
-                if self._pauses.allows(self._tokens, self._vocabulary.piece(step.distribution.best)):
-                    return (yield from self._insert_pause(step))
-                return (yield from self._draw(step, instead))
-            case Argmax():
-                return (yield from self._put(step, step.distribution.best))
-            case Draw():
-                return (yield from self._draw(step, action))
-            case _:
-                assert_never(action)
+        if isinstance(action, Branch):
+            return self._branch(step, action.instead)
+        if isinstance(action, Pause):
+            if self._pauses.allows(self._tokens, self._vocabulary.piece(step.distribution.best)):
+                return self._insert_pause(step)
+            action = action.instead
+        self._put(step, step.distribution.best if isinstance(action, Argmax) else self._draw(step, action))
+        return None
 
-    def _draw(self, step: Step, action: Draw) -> Part:
+    def _draw(self, step: Step, action: Draw) -> int:
         """Draw a token; where the action says so, reject what is atypical and draw again without it."""
+        token = draw(step.logits, step.distribution, action.settings, self._uniform(action.draws))
+        if not action.atypical:
+            return token
         limit = step.metrics.entropy + action.atypical * math.sqrt(step.metrics.varentropy)
-        logprobs: dict[int, float] = {}
-        while True:
-            token = draw(step.logits, step.distribution, action.settings, self._random.random(action.draws))
-            logprobs[token] = step.logprob(token)
-            surprisal = -logprobs[token] / math.log(2)
-            if not action.atypical or surprisal <= limit or len(logprobs) > action.redraws:
+        for _ in range(action.redraws):
+            surprisal = -step.logprob(token) / math.log(2)
+            if surprisal <= limit:
                 break
             self._held.append(RejectedEvent(len(self._tokens), token, self._text_of((token,)), surprisal, limit))
             step = self._without(step, [token])
-        return (yield from self._put(step, token))
+            token = draw(step.logits, step.distribution, action.settings, self._uniform(action.draws))
+        return token
+
+    def _uniform(self, draws: int) -> float:
+        """The lowest of so many uniform numbers."""
+        if len(self._uniforms) < draws:
+            self._uniforms = self._random.random(max(256, draws))[::-1].tolist() + self._uniforms
+        lowest = self._uniforms.pop()
+        for _ in range(draws - 1):
+            lowest = min(lowest, self._uniforms.pop())
+        return lowest
 
     def _without(self, step: Step, tokens: Sequence[int]) -> Step:
         """The same step with tokens that cannot be drawn. Its metrics stay what they were."""
@@ -199,13 +220,14 @@ class _Writer:
 
     def _insert_pause(self, step: Step) -> Part:
         self._pauses.note(len(self._tokens), len(self._pause))
-        row = yield from self._put(step, self._pause[0], Origin.FORCED)
+        self._put(step, self._pause[0], Origin.FORCED)
         for token in self._pause[1:]:
-            if row is None:
-                return None
-            step = self._look(row)._replace(strategy=Strategy.PAUSE)
-            row = yield from self._put(step, token, Origin.FORCED)
-        return row
+            if self._ended:
+                break
+            row = yield Feed((self._tokens[-1],))
+            assert isinstance(row, Row)
+            self._put(self._look(row)._replace(strategy=Strategy.PAUSE), token, Origin.FORCED)
+        return None
 
     # --- branches -------------------------------------------------------------------------------
 
@@ -214,13 +236,16 @@ class _Writer:
         rule = self._preset.branch
         first = candidates(step.logits, step.distribution, rule, self._vocabulary)
         if len(first) < 2:
-            return (yield from self._draw(step, instead))
+            self._put(step, self._draw(step, instead))
+            return None
         horizon = min(rule.horizon, self._tokens_left())
         extra = (len(first) - 1) * horizon
         if not self._budget.allows(extra, len(self._tokens)):
-            return (yield from self._fall_back(step, instead, "the budget is spent"))
-        if horizon < 2 or not (yield from self._ask(Fork(len(first), horizon))):
-            return (yield from self._fall_back(step, instead, "no room for children"))
+            self._fall_back(step, instead, "the budget is spent")
+            return None
+        if horizon < 2 or not (yield Fork(len(first), horizon)):
+            self._fall_back(step, instead, "no room for children")
+            return None
         roads = [Road() for _ in first]
         for road, token in zip(roads, first, strict=True):
             road.add(token, step.metrics, step.logprob(token))
@@ -229,21 +254,21 @@ class _Writer:
         yield Keep(best)
         self._budget.spend(sum(road.fed for road in roads) - roads[best].fed)
         for number, road in enumerate(roads):
-            yield roads_event(road, rule.score, len(self._tokens), self._text_of, kept=number == best)
-        return (yield from self._follow(roads[best]))
+            self._tell(roads_event(road, rule.score, len(self._tokens), self._text_of, kept=number == best))
+        return self._follow(roads[best])
 
-    def _follow(self, road: Road) -> Part:
+    def _follow(self, road: Road) -> Row | None:
         """Write down the tokens of a road that the cache already holds."""
         for token, logprob, metrics in zip(road.tokens, road.logprobs, road.metrics, strict=True):
-            finish = self._write_down(token, logprob, metrics, Strategy.BRANCH, Origin.BRANCH)
-            yield from self._release()
-            if finish:
+            self._write_down(token, logprob, metrics, Strategy.BRANCH, Origin.BRANCH)
+            self._release()
+            if self._ended:
                 return None
         return road.row
 
-    def _fall_back(self, step: Step, instead: Draw, reason: str) -> Part:
-        yield FallbackEvent(len(self._tokens), step.strategy, reason)
-        return (yield from self._draw(step, instead))
+    def _fall_back(self, step: Step, instead: Draw, reason: str) -> None:
+        self._tell(FallbackEvent(len(self._tokens), step.strategy, reason))
+        self._put(step, self._draw(step, instead))
 
     # --- rewinds and loops ------------------------------------------------------------------------
 
@@ -254,65 +279,66 @@ class _Writer:
         stream = self._run[0]
         self._run.clear()
         if self._rewinds >= self._preset.resample.rewinds:
-            yield from self._release()
-            return (yield from self._act(step))
-        last_kept = self._tokens[start - 1] if start else self._prompt[-1]
-        if not (yield from self._ask(Rewind(len(self._prompt) + start - 1))):
+            self._release()
+        elif not (yield Rewind(len(self._prompt) + start - 1)):
             self._rewinds = self._preset.resample.rewinds  # it will not do later what it cannot do now
-            yield from self._release()
-            yield FallbackEvent(len(self._tokens), Strategy.RESAMPLE, "this model's state cannot be rewound")
-            return (yield from self._act(step))
-        self._rewinds += 1
-        self._budget.spend(run + 1)
-        dropped = tuple(self._tokens[start:])
-        del self._tokens[start:]
-        self._stream = stream
-        self._pauses.forget(start)
-        self._held = [event for event in self._held if not isinstance(event, TokenEvent)]
-        yield from self._release()
-        yield RewindEvent(start, dropped, self._text_of(dropped))
-        row = yield from self._feed((last_kept,))
-        astray = self._left.setdefault(start, [])
-        astray.append(dropped[0])
-        return (yield from self._act(self._without(self._look(row), astray)))
+            self._release()
+            self._tell(FallbackEvent(len(self._tokens), Strategy.RESAMPLE, "this model's state cannot be rewound"))
+        else:
+            self._rewinds += 1
+            self._budget.spend(run + 1)
+            last_kept = self._tokens[start - 1] if start else self._prompt[-1]
+            dropped = tuple(self._tokens[start:])
+            del self._tokens[start:]
+            self._stream = stream
+            self._pauses.forget(start)
+            self._held = [event for event in self._held if not isinstance(event, TokenEvent)]
+            self._release()
+            self._tell(RewindEvent(start, dropped, self._text_of(dropped)))
+            row = yield Feed((last_kept,))
+            assert isinstance(row, Row)
+            astray = self._left.setdefault(start, [])
+            astray.append(dropped[0])
+            step = self._without(self._look(row), astray)
+        part = self._act(step)
+        return (yield from part) if part else None
 
-    def _leave_loop(self, step: Step, token: int) -> Part:
+    def _leave_loop(self, step: Step, token: int) -> None:
         """Ban the token that would go round once more; end where that was done in vain before."""
         if self._bans >= self._preset.loop.bans:
-            yield from self._release()
-            yield self._end(FinishReason.REPETITION)
-            return None
+            self._end(FinishReason.REPETITION)
+            return
         self._bans += 1
         surprisal = -step.logprob(token) / math.log(2)
         self._held.append(RejectedEvent(len(self._tokens), token, self._text_of((token,)), surprisal, None))
         step = self._without(step, [token])
-        return (yield from self._draw(step, Draw(self._preset.sampler.settings())))
+        self._put(step, self._draw(step, Draw(self._preset.sampler.settings())))
 
     # --- writing ----------------------------------------------------------------------------------
 
-    def _put(self, step: Step, token: int, origin: Origin = Origin.SAMPLED) -> Part:
-        """Write a token and feed it; the next row, None where it was the last."""
+    def _put(self, step: Step, token: int, origin: Origin = Origin.SAMPLED) -> None:
+        """Write a token, which is to be fed next."""
         if step.strategy is Strategy.RESAMPLE and self._preset.resample.run and self._acting:
             self._run.append(self._stream.copy())
-        finish = self._write_down(token, step.logprob(token), step.metrics, step.strategy, origin)
-        if finish or not self._run:
-            yield from self._release()
-        return None if finish else (yield from self._feed((token,)))
+        self._write_down(token, step.logprob(token), step.metrics, step.strategy, origin)
+        if self._ended or not self._run:
+            self._release()
 
-    def _write_down(
-        self, token: int, logprob: float, metrics: Metrics, strategy: Strategy, origin: Origin
-    ) -> FinishReason | None:
+    def _write_down(self, token: int, logprob: float, metrics: Metrics, strategy: Strategy, origin: Origin) -> None:
         index = len(self._tokens)
-        ended = self._vocabulary.is_end(token)
-        text = "" if ended else self._stream.push(self._vocabulary.piece(token))
-        finish = self._finish(stopped=ended or self._stream.stopped)
+        stopped = self._vocabulary.is_end(token)
+        text = self._given
+        if not stopped:
+            text += self._stream.push(self._vocabulary.piece(token))
+            stopped = self._stream.stopped
+        finish = self._finish(stopped=stopped)
         if finish:
             text += self._stream.flush()
-        text, self._given = self._given + text, ""
+            self._ended = True
+        self._given = ""
         self._tokens.append(token)
         self._pauses.see(token)
         self._held.append(TokenEvent(index, token, text, logprob, metrics, strategy, origin, finish))
-        return finish
 
     def _finish(self, *, stopped: bool) -> FinishReason | None:
         """Why the token that is being written is the last one."""
@@ -329,14 +355,17 @@ class _Writer:
         room = self._task.room - self._here()
         return room if self._task.n_predict < 0 else min(room, self._task.n_predict - len(self._tokens))
 
-    def _end(self, reason: FinishReason) -> TokenEvent:
-        """An end that no token carries."""
-        return TokenEvent(len(self._tokens), None, self._stream.flush(), finish_reason=reason)
+    def _end(self, reason: FinishReason) -> None:
+        """End where no token carries the end."""
+        self._ended = True
+        self._release()
+        self._tell(TokenEvent(len(self._tokens), None, self._stream.flush(), finish_reason=reason))
 
-    def _release(self) -> Iterator[Event]:
+    def _release(self) -> None:
         """Let out what can no longer be taken back."""
-        held, self._held = self._held, []
-        yield from held
+        for event in self._held:
+            self._tell(event)
+        self._held.clear()
 
     def _text_of(self, tokens: Sequence[int]) -> str:
         return b"".join(map(self._vocabulary.piece, tokens)).decode("utf-8", "replace")
@@ -344,15 +373,3 @@ class _Writer:
     def _here(self) -> int:
         """The position after the last token."""
         return len(self._prompt) + len(self._tokens)
-
-    # --- asking the scheduler ---------------------------------------------------------------------
-
-    def _feed(self, tokens: tuple[int, ...]) -> Generator[Request | Event, Answer, Row]:
-        answer = yield Feed(tokens)
-        assert isinstance(answer, Row)
-        return answer
-
-    def _ask(self, request: Request) -> Generator[Request | Event, Answer, bool]:
-        answer = yield request
-        assert isinstance(answer, bool)
-        return answer

@@ -6,6 +6,8 @@ ended, however it ended, and is freed when room is needed: a prompt that begins 
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
@@ -15,9 +17,9 @@ from ..types import Cell, Feed, Fork, Keep, Rewind
 from .generation import Cancelled
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
-    from ..types import Event, Request, Row
+    from ..types import Request, Row
     from .generation import Answer, Generation
 
 
@@ -63,24 +65,28 @@ class Live:
         decoded: tokens decoded for it so far, its prompt and all its children included.
         prompt: what it will ask for first, as far as that is known.
         shared: tokens of its prompt that another generation had decoded already.
+        rows: of children, until all have theirs.
         ended: nothing more will come of it.
+        error: what ended it, where it failed.
     """
 
     coroutine: Generation
     cells: int
-    prompt: Sequence[int] = ()
+    prompt: Sequence[int]
+    cancelled: deque[Live]  # the scheduler's: those that are to end before the next decode
     lane: Lane | None = None
     branches: list[Lane] = field(default_factory=list)
     lent: int = 0
     request: Feed | None = None
     decoded: int = 0
     shared: int = 0
-    cancelled: bool = False
+    rows: list[Row] = field(default_factory=list)
     ended: bool = False
+    error: EntropixError | None = None
 
     def cancel(self) -> None:
         """End it before the next decode; its last event says so."""
-        self.cancelled = True
+        self.cancelled.append(self)
 
 
 class Scheduler:
@@ -98,6 +104,7 @@ class Scheduler:
         self._free_cells = context.n_ctx
         self._waiting: deque[Live] = deque()
         self._live: list[Live] = []
+        self._cancelled: deque[Live] = deque()
         self._resting: list[Lane] = []  # left by those that ended, the oldest first
 
     @property
@@ -119,23 +126,22 @@ class Scheduler:
         """
         if cells > self._context.room:
             raise ContextError(f"a generation of {cells} tokens does not fit a context of {self._context.room}")
-        live = Live(coroutine, cells, prompt)
+        live = Live(coroutine, cells, prompt, self._cancelled)
         self._waiting.append(live)
         return live
 
-    def run(self) -> Iterator[tuple[Live, Event | EntropixError]]:
-        """Run until every generation has ended, yielding events as they come.
+    def step(self) -> bool:
+        """Admit what waits, decode once what all want, and let each go on. False where no generation is left.
 
-        An error ends the generation that raised it, as its last word; the others run on.
+        An error ends the generation that raised it; the others run on.
         """
-        while self._waiting or self._live:
-            for live in (*self._live, *self._waiting):
-                if live.cancelled:
-                    yield from self._stop(live)
-            if self._waiting:
-                for live in self._admit():
-                    yield from self._advance(live, None)
-            yield from self._decode()
+        while self._cancelled:
+            self._stop(self._cancelled.popleft())
+        if self._waiting:
+            for live in self._admit():
+                self._advance(live, None)
+        self._decode()
+        return bool(self._live or self._waiting)
 
     def remove(self, live: Live) -> None:
         """End a generation without a word. One that has ended is left alone."""
@@ -177,7 +183,7 @@ class Scheduler:
             admitted.append(live)
         return admitted
 
-    def _decode(self) -> Iterator[tuple[Live, Event | EntropixError]]:
+    def _decode(self) -> None:
         """One decode of what all want, and each its rows."""
         cells, fed = self._batch()
         if not cells:
@@ -185,24 +191,29 @@ class Scheduler:
         try:
             rows = self._context.decode(cells)
         except ContextError as error:
-            for live in dict.fromkeys(live for live, _lane, _count in fed):
-                self.remove(live)
-                yield live, error
+            for live, _lane, _count in fed:
+                self._fail(live, error)
             return
         if rows is None:
             for live in list(self._live):
-                yield from self._stop(live)
+                self._stop(live)
             return
-        answers: dict[Live, list[Row]] = {}
         fresh = iter(rows)
         for live, lane, count in fed:
             live.decoded += count
-            lane.tokens.extend(lane.feed.popleft() for _ in range(count))
-            if not lane.feed:
-                answers.setdefault(live, []).append(next(fresh))
-        for live, own in answers.items():
-            branched = live.request is not None and live.request.branches
-            yield from self._advance(live, tuple(own) if branched else own[0])
+            for _ in range(count):
+                lane.tokens.append(lane.feed.popleft())
+            if lane.feed:
+                continue
+            row = next(fresh)
+            assert live.request
+            if not live.request.branches:
+                self._advance(live, row)
+                continue
+            live.rows.append(row)
+            if len(live.rows) == len(live.request.branches):
+                answer, live.rows = tuple(live.rows), []
+                self._advance(live, answer)
 
     def _batch(self) -> tuple[list[Cell], list[tuple[Live, Lane, int]]]:
         """The next tokens of every lane: single tokens first, then as much prompt as fits.
@@ -212,22 +223,28 @@ class Scheduler:
         arithmetic depends on that shape. Single tokens always fit: a batch has room for every sequence.
         They stand in the order of their sequences: llama.cpp computes neighbours together.
         """
-        cells: list[Cell] = []
-        fed: list[tuple[Live, Lane, int]] = []
         lanes: list[tuple[Live, Lane]] = []
         for live in self._live:
             if live.decoded or live.shared or self._share(live):
-                lanes += [(live, lane) for lane in (live.lane, *live.branches) if lane and lane.feed]
+                assert live.lane
+                if live.lane.feed:
+                    lanes.append((live, live.lane))
+                if live.branches:
+                    lanes += [(live, lane) for lane in live.branches if lane.feed]
         if len(lanes) > 1:
             lanes.sort(key=lambda pair: (len(pair[1].feed) > 1, pair[1].sequence))
+        cells: list[Cell] = []
+        fed: list[tuple[Live, Lane, int]] = []
         for live, lane in lanes:
             waiting = len(lane.feed)
             count = min(max(waiting - 1, 1), self._context.n_batch - len(cells))
-            if count:
-                cells.extend(
-                    Cell(lane.feed[i], len(lane.tokens) + i, lane.sequence, wanted=waiting == 1) for i in range(count)
-                )
-                fed.append((live, lane, count))
+            if not count:
+                break
+            position = len(lane.tokens)
+            for token in itertools.islice(lane.feed, count):
+                cells.append(Cell(token, position, lane.sequence, waiting == 1))
+                position += 1
+            fed.append((live, lane, count))
         return cells, fed
 
     def _share(self, live: Live) -> bool:
@@ -253,39 +270,32 @@ class Scheduler:
             live.lane.tokens.extend(live.lane.feed.popleft() for _ in range(held))
         return True
 
-    def _advance(self, live: Live, answer: Answer) -> Iterator[tuple[Live, Event | EntropixError]]:
-        """Give a generation its answer, pass its events on, and take requests up to the next feed."""
+    def _advance(self, live: Live, answer: Answer) -> None:
+        """Give a generation its answer, and serve what it asks for up to the next feed."""
         try:
-            while True:
-                said = live.coroutine.send(answer)
-                if isinstance(said, Feed):
-                    self._take(live, said)
-                    return
-                if isinstance(said, (Fork, Keep, Rewind)):
-                    answer = self._serve(live, said)
-                else:
-                    yield live, said
-                    answer = None
+            request = live.coroutine.send(answer)
+            while not isinstance(request, Feed):
+                request = live.coroutine.send(self._serve(live, request))
         except StopIteration:
             self.remove(live)
         except EntropixError as error:
-            self.remove(live)
-            yield live, error
+            self._fail(live, error)
+        else:
+            self._take(live, request)
 
-    def _stop(self, live: Live) -> Iterator[tuple[Live, Event]]:
-        """Tell a generation to end, and pass on what it says to that."""
-        if live.ended:  # removed while another said its last
+    def _fail(self, live: Live, error: EntropixError) -> None:
+        self.remove(live)
+        live.error = error
+
+    def _stop(self, live: Live) -> None:
+        """Let a generation say its last."""
+        if live.ended:
             return
         if live in self._waiting:
             live.coroutine.send(None)  # a coroutine that has not begun cannot answer
-        try:
-            said = live.coroutine.throw(Cancelled())
-            while True:
-                if not isinstance(said, (Feed, Fork, Keep, Rewind)):
-                    yield live, said
-                said = live.coroutine.send(None)
-        except StopIteration:
-            self.remove(live)
+        with contextlib.suppress(StopIteration):
+            live.coroutine.throw(Cancelled())
+        self.remove(live)
 
     # --- what a generation may ask ------------------------------------------------------------------
 
@@ -294,10 +304,11 @@ class Scheduler:
         assert live.lane
         first = live.request is None
         live.request = feed
-        if not feed.branches:
+        if feed.branches:
+            for branch, token in zip(feed.branches, feed.tokens, strict=True):
+                live.branches[branch].feed.append(token)
+        else:
             live.lane.feed.extend(feed.tokens[live.shared :] if first else feed.tokens)
-        for branch, token in zip(feed.branches, feed.tokens, strict=False):
-            live.branches[branch].feed.append(token)
 
     def _serve(self, live: Live, request: Request) -> bool | None:
         """Do at once what needs no decode."""

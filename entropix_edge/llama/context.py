@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import itertools
 import logging
 import time
 from typing import TYPE_CHECKING, Any, Self
@@ -52,29 +51,43 @@ class Batch:
 
     Args:
         size: most tokens.
+
+    Attributes:
+        struct: what llama.cpp takes.
     """
 
     def __init__(self, size: int) -> None:
-        self._tokens, self._positions, self._sequences, self._counts = np.ones((4, size), np.int32)
-        self._rows = np.zeros(size, np.int8)
-        self._addresses = self._sequences.ctypes.data + self._sequences.itemsize * np.arange(size, dtype=np.uintp)
-        self._batch = llama.llama_batch(
-            token=self._tokens.ctypes.data_as(ctypes.POINTER(llama.llama_token)),
-            pos=self._positions.ctypes.data_as(ctypes.POINTER(llama.llama_pos)),
-            n_seq_id=self._counts.ctypes.data_as(ctypes.POINTER(ctypes.c_int32)),
-            seq_id=self._addresses.ctypes.data_as(ctypes.POINTER(ctypes.POINTER(llama.llama_seq_id))),
-            logits=self._rows.ctypes.data_as(ctypes.POINTER(ctypes.c_int8)),
+        tokens, positions, sequences, counts = np.ones((4, size), np.int32)
+        rows = np.zeros(size, np.int8)
+        addresses = sequences.ctypes.data + sequences.itemsize * np.arange(size, dtype=np.uintp)
+        self.struct = llama.llama_batch(
+            token=tokens.ctypes.data_as(ctypes.POINTER(llama.llama_token)),
+            pos=positions.ctypes.data_as(ctypes.POINTER(llama.llama_pos)),
+            n_seq_id=counts.ctypes.data_as(ctypes.POINTER(ctypes.c_int32)),
+            seq_id=addresses.ctypes.data_as(ctypes.POINTER(ctypes.POINTER(llama.llama_seq_id))),
+            logits=rows.ctypes.data_as(ctypes.POINTER(ctypes.c_int8)),
+        )
+        self._constant = counts, addresses  # the struct points at them
+        # setting a number through a memoryview touches a fraction of the code that an array's own way does
+        self._tokens, self._positions, self._sequences, self._rows = (
+            tokens.data,
+            positions.data,
+            sequences.data,
+            rows.data,
         )
 
-    def of(self, cells: Sequence[Cell]) -> llama.llama_batch:
-        """The batch of these tokens, valid until the next call."""
-        for index, (token, position, sequence, wanted) in enumerate(cells):
+    def fill(self, cells: Sequence[Cell]) -> list[int]:
+        """Make `struct` hold these tokens; the places of those whose rows are wanted."""
+        wanted = []
+        for index, (token, position, sequence, is_wanted) in enumerate(cells):
             self._tokens[index] = token
             self._positions[index] = position
             self._sequences[index] = sequence
-            self._rows[index] = wanted
-        self._batch.n_tokens = len(cells)
-        return self._batch
+            self._rows[index] = is_wanted
+            if is_wanted:
+                wanted.append(index)
+        self.struct.n_tokens = len(cells)
+        return wanted
 
 
 class Context:
@@ -183,19 +196,18 @@ class Context:
         Raises:
             ContextError: the cache is full, or llama.cpp failed.
         """
-        wanted = [index for index, cell in enumerate(cells) if cell.wanted]
-        if not 0 < len(cells) <= self.n_batch or len(wanted) > self.sequences:
-            raise ContextError(
-                f"{len(cells)} tokens with {len(wanted)} rows do not fit a batch of {self.n_batch} "
-                f"with {self.sequences}"
-            )
-        batch = self._batch.of(cells)
-        self._let_stop(len(cells) > 1)
+        if not 0 < len(cells) <= self.n_batch:
+            raise ContextError(f"{len(cells)} tokens do not fit a batch of {self.n_batch}")
+        wanted = self._batch.fill(cells)
+        if len(wanted) > self.sequences:
+            raise ContextError(f"{len(wanted)} rows cannot be had of a context of {self.sequences} sequences")
+        if (len(cells) > 1) != self._stoppable:
+            self._let_stop(len(cells) > 1)
         if self.tap:
             self.tap.expect(wanted)
         errors = fresh_errors()
         start = time.perf_counter()
-        code = llama.llama_decode(self.handle, batch)
+        code = llama.llama_decode(self.handle, self._batch.struct)
         if code == _ABORTED:
             self._forget(cells)
             self._watch.settle()
@@ -204,27 +216,28 @@ class Context:
             self._forget(cells)
             reason = "the context is full" if code == 1 else "; ".join(list(errors)[:2]) or f"code {code}"
             raise ContextError(f"llama.cpp could not decode {len(cells)} tokens: {reason}")
-        attention = self._attention(len(wanted)) if self.tap else itertools.repeat(None)
-        rows = list(map(Row, map(self._logits, wanted), attention))
+        seen = self._attention() if self.tap and wanted else None
+        rows = []
+        for number, index in enumerate(wanted):
+            rows.append(Row(self._logits(index), seen[number] if seen else None))
         self.decode_seconds += time.perf_counter() - start  # what a device still computes is waited for in `_logits`
         return rows
 
     def _let_stop(self, wanted: bool) -> None:
-        """Let `cancelled` be asked during the decode, or not: llama.cpp asks some 500 times, 1 to 3 % of one token."""
-        if wanted != self._stoppable:
-            llama.llama_set_abort_callback(self.handle, self._abort if wanted else _NO_ABORT, None)
-            self._stoppable = wanted
+        """Let `cancelled` be asked during decodes, or not: llama.cpp asks some 500 times, 1 to 3 % of one token."""
+        llama.llama_set_abort_callback(self.handle, self._abort if wanted else _NO_ABORT, None)
+        self._stoppable = wanted
 
-    def _attention(self, count: int) -> Iterable[AttentionMetrics | None]:
+    def _attention(self) -> list[AttentionMetrics] | None:
         """What the tap saw; where the model's graph shows no attention, a warning once and then nothing."""
         assert self.tap
         try:
-            return self.tap.collect() if count else ()
+            return self.tap.collect()
         except ContextError as error:
             logger.warning("%s; attention counts as 0 in every formula", error)
             self.tap.expect(())
             self.tap = None
-            return itertools.repeat(None)
+            return None
 
     def _logits(self, index: int) -> Logits:
         address = self._get_logits(self.handle, index)

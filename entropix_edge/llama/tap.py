@@ -153,6 +153,9 @@ def _take_weights(tensor, state, tokens, n_kv, n_tokens, n_head):
     mean = carray(_pointer(np.uintp(state[MEAN])), (n_kv,), np.float32)
     results = carray(_pointer(np.uintp(state[RESULTS])), (tokens.size, 4), np.float64)
     for slot in range(tokens.size):
+        if state[LAYERS_SEEN] == 0:
+            for i in range(4):
+                results[slot, i] = 0.0
         if on_host:
             address = _read_word(tensor + DATA)
             weights = carray(_pointer(np.uintp(address)), (n_head, n_tokens, n_kv), np.float32)

@@ -44,22 +44,22 @@ def describe(logits: Logits, position: int) -> Distribution:
         MetricsError: the row is not a distribution (NaN, +inf, or no finite value).
     """
     distribution = Distribution(*kernels.describe_row(logits))
-    if not math.isfinite(distribution.entropy) or not math.isfinite(distribution.varentropy):
+    if not (distribution.entropy < math.inf and distribution.varentropy < math.inf):
         raise MetricsError(_complaint(logits, position))
     return distribution
 
 
 def is_compiled() -> bool:
     """Whether numba's cache has the kernels of a step, as far as a look at its folder tells."""
-    folder = Path(kernels.draw_best.stats.cache_path)
-    return any(folder.glob(f"kernels.{kernels.draw_best.__name__}*.nbi"))  # the last one to be compiled
+    folder = Path(kernels.draw_one.stats.cache_path)
+    return any(folder.glob(f"kernels.{kernels.draw_one.__name__}*.nbi"))  # the last one to be compiled
 
 
 def warm_up() -> None:
     """Compile the kernels of a step, or read them from numba's cache."""
     logits = np.zeros(4, np.float32)
     kernels.describe_row(logits)
-    kernels.draw_best(logits, 0.0, 1.0, 2, 0.9, 0.1, np.array([0.5]))
+    kernels.draw_one(logits, 0.0, 1.0, 2, 0.9, 0.1, 0.5)
 
 
 def _complaint(logits: Logits, position: int) -> str:

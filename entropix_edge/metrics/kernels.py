@@ -270,14 +270,10 @@ def survivors(logits, maximum, temperature, top_k, top_p, min_p, quantile):
 
 
 @njit(cache=True)
-def draw_best(logits, maximum, temperature, top_k, top_p, min_p, uniforms):
-    """Inverse-CDF draws from the survivors, one a uniform in [0, 1); the most probable drawn token."""
-    lowest = uniforms[0]
-    for u in uniforms:
-        lowest = min(lowest, u)
-    # the CDF runs from the most probable token down, so the lowest uniform draws the best of them
-    indices, weights, mass = survivors(logits, maximum, temperature, top_k, top_p, min_p, lowest)
-    target = lowest * mass
+def draw_one(logits, maximum, temperature, top_k, top_p, min_p, uniform):
+    """Inverse-CDF draw from the survivors, the most probable first; `uniform` in [0, 1)."""
+    indices, weights, mass = survivors(logits, maximum, temperature, top_k, top_p, min_p, uniform)
+    target = uniform * mass
     cumulative = 0.0
     for i in range(indices.size):
         cumulative += weights[i]

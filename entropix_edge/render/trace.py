@@ -24,9 +24,12 @@ def as_record(event: Event) -> dict[str, Any]:
 
     `metrics` and `metrics.attention` are nested objects. Tokens have `origin`; what is no token has `event`.
     """
-    record = asdict(event)
     if not isinstance(event, TokenEvent):
-        return {"event": _KINDS[type(event)], **record}
+        return {"event": _KINDS[type(event)], **asdict(event)}
+    record = event._asdict()
+    if event.metrics:
+        attention = event.metrics.attention
+        record["metrics"] = event.metrics._asdict() | {"attention": attention._asdict() if attention else None}
     if event.token_id is None:
         del record["origin"]
         return {"event": "end", **record}

@@ -19,33 +19,21 @@ if TYPE_CHECKING:
     from ..types import Logits, SamplerSettings
 
 
-def draw(
-    logits: Logits,
-    distribution: Distribution,
-    settings: SamplerSettings,
-    uniforms: npt.NDArray[np.float64],
-) -> int:
-    """Draw a token id; of several draws the most probable one.
+def draw(logits: Logits, distribution: Distribution, settings: SamplerSettings, uniform: float) -> int:
+    """Draw a token id.
 
     Args:
         logits: float32, shape (n_vocab,).
         distribution: of the same logits; tells their maximum.
         settings: the filters.
-        uniforms: one number in [0, 1) a draw, from the caller's own stream.
+        uniform: a number in [0, 1) from the caller's own stream. The most probable token comes first, so the lowest
+            of several numbers draws the most probable of what they would have drawn.
     """
     if settings.temperature == 0:
         return distribution.best
-    return int(
-        kernels.draw_best(
-            logits,
-            distribution.maximum,
-            settings.temperature,
-            settings.top_k,
-            settings.top_p,
-            settings.min_p,
-            uniforms,
-        )
-    )
+    temperature, top_k, top_p, min_p = settings
+    token: int = kernels.draw_one(logits, distribution.maximum, temperature, top_k, top_p, min_p, uniform)
+    return token
 
 
 def candidates(

@@ -17,8 +17,8 @@ class TextStream:
     """
 
     def __init__(self, stop: Sequence[str] = ()) -> None:
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._stop = tuple(stop)
+        self._bytes = b""  # of an unfinished character
         self._held = ""
         self.stopped = False
 
@@ -27,23 +27,25 @@ class TextStream:
 
         Once a stop string is complete `stopped` is True, and the text ends before it.
         """
-        self._held += self._decoder.decode(piece)
+        data = self._bytes + piece
+        text, used = codecs.utf_8_decode(data, "replace", False)
+        self._bytes = data[used:]
         if not self._stop:
-            return self._release(len(self._held))
+            return text
+        self._held += text
         # the first that is complete ends the text, so that it does not matter how the tokens cut it
         found = [(start + len(text), start) for text in self._stop if (start := self._held.find(text)) >= 0]
         if found:
             self.stopped = True
             _end, start = min(found)
-            text = self._held[:start]
-            self._held = ""
+            text, self._held = self._held[:start], ""
             return text
         return self._release(len(self._held) - self._partial())
 
     def copy(self) -> TextStream:
         """The same state, independent of this one."""
         twin = TextStream(self._stop)
-        twin._decoder.setstate(self._decoder.getstate())
+        twin._bytes = self._bytes
         twin._held = self._held
         twin.stopped = self.stopped
         return twin

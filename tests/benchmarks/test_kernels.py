@@ -55,7 +55,7 @@ def test_filters_and_draw(
     benchmark: BenchmarkFixture, logits: npt.NDArray[np.float32], settings: SamplerSettings
 ) -> None:
     distribution = describe(logits, 0)
-    assert 0 <= benchmark(draw, logits, distribution, settings, np.array([0.7])) < logits.size
+    assert 0 <= benchmark(draw, logits, distribution, settings, 0.7) < logits.size
 
 
 def test_attention(benchmark: BenchmarkFixture) -> None:
