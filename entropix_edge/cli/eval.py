@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -95,14 +94,10 @@ def command(**options: Any) -> int:
 
 def _problems(options: dict[str, Any]) -> list[Problem]:
     from ..evaluation.code import network_is_cut
-    from ..evaluation.tasks import read_problems
+    from ..evaluation.tasks import SHIPPED, read_problems
 
-    path = options["tasks"]
-    if path is None:
-        with resources.as_file(resources.files("entropix_edge.evaluation") / "smoke.jsonl") as shipped:
-            found = read_problems(shipped, extractor=options["extractor"], template=options["template"])
-    else:
-        found = read_problems(path, extractor=options["extractor"], template=options["template"])
+    path = options["tasks"] or SHIPPED
+    found = read_problems(path, extractor=options["extractor"], template=options["template"])
     end = None if options["limit"] is None else options["skip"] + options["limit"]
     problems = found[options["skip"] : end]
     if not problems:

@@ -9,16 +9,17 @@ import signal
 import stat
 import sys
 import threading
+from functools import cached_property
 from typing import TYPE_CHECKING, BinaryIO
 
 import click
-from rich.console import Console
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
     from types import FrameType
 
+    from rich.console import Console
     from rich.progress import Progress, TaskID
 
 
@@ -27,6 +28,8 @@ _LONGEST_PROMPT = 32 * 2**20  # bytes
 
 def console(*, colour: bool | None = None) -> Console:
     """Standard error: for everything but the model's text. Coloured as it can, or as is said."""
+    from rich.console import Console
+
     return Console(stderr=True, highlight=False, soft_wrap=True, force_terminal=colour)
 
 
@@ -52,7 +55,11 @@ class _Lines(logging.Formatter):
 
 def wants_colour() -> bool:
     """Whether standard output is a terminal that shows colour, and its user wants it."""
-    return not os.environ.get("NO_COLOR") and Console().color_system is not None
+    if os.environ.get("NO_COLOR") or not (sys.stdout.isatty() or os.environ.get("FORCE_COLOR")):
+        return False
+    from rich.console import Console
+
+    return Console().color_system is not None
 
 
 @contextlib.contextmanager
@@ -122,9 +129,12 @@ class DownloadBar:
     """Draws downloads on a terminal; elsewhere says one line when each begins."""
 
     def __init__(self) -> None:
-        self._console = console()
         self._bar: Progress | None = None
         self._tasks: dict[str, TaskID | None] = {}
+
+    @cached_property
+    def _console(self) -> Console:
+        return console()
 
     def __call__(self, description: str, done: int, total: int | None) -> None:
         """Take note of how far a download is, in bytes."""

@@ -9,7 +9,7 @@ import math
 import tomllib
 from collections import Counter
 from dataclasses import astuple, dataclass
-from importlib import resources
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -22,7 +22,6 @@ from ..types import Metrics, Strategy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
 
     from ..config import Preset
     from ..engine import Engine, ReplyStream
@@ -104,7 +103,7 @@ class Questionnaire:
 
 def shipped_prompts() -> tuple[str, ...]:
     """The prompts that ship with the package."""
-    text = (resources.files(__package__) / "prompts.toml").read_text("utf-8")
+    text = Path(__file__).with_name("prompts.toml").read_text("utf-8")
     return tuple(prompt for prompts in tomllib.loads(text).values() for prompt in prompts)
 
 

@@ -8,15 +8,17 @@ import json
 import string
 import zlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError
 from .extract import check_extractor, extract
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from ..text import Message
+
+SHIPPED = Path(__file__).with_name("smoke.jsonl")
+"""Problems to try a run with."""
 
 _HUMANEVAL = "Complete this Python function. Answer with the whole function in one ```python block.\n\n```python\n{}```"
 

@@ -6,7 +6,6 @@ import logging
 import tomllib
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
 
 from ..errors import DownloadError, ModelFileError
@@ -34,7 +33,7 @@ class CatalogueModel:
 @cache
 def catalogue_models() -> dict[str, CatalogueModel]:
     """Return the models known by a short name, by that name (in lower case)."""
-    table = tomllib.loads(files(__package__).joinpath("catalogue.toml").read_text("utf-8"))
+    table = tomllib.loads(Path(__file__).with_name("catalogue.toml").read_text("utf-8"))
     return {alias: _entry(alias, fields) for alias, fields in table.items()}
 
 

@@ -8,13 +8,13 @@ from collections import Counter
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from rich.table import Table
-
 from ..types import BranchEvent, Origin, RejectedEvent, RewindEvent, Strategy
 from .terminal import STYLES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from rich.table import Table
 
     from ..types import SideEvent, TokenEvent
 
@@ -111,6 +111,8 @@ class Stats:
 
     def table(self, **facts: object) -> Table:
         """A table for the terminal, with further facts below."""
+        from rich.table import Table
+
         table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
         rate, first = self.prompt_rate, self.prompt_seconds
         prompt = f"{self.prompt_tokens} tokens" + (f" ({self.cached_tokens} cached)" if self.cached_tokens else "")

@@ -7,7 +7,6 @@ import logging
 import tomllib
 from dataclasses import fields, replace
 from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, get_origin, get_type_hints
 
@@ -16,7 +15,7 @@ from ..errors import ConfigError
 
 logger = logging.getLogger("entropix_edge")
 
-_SHIPPED = resources.files(__package__) / "presets"
+_SHIPPED = Path(__file__).parent / "presets"
 THRESHOLDS = (
     "argmax.entropy_below",
     "argmax.varentropy_below",
