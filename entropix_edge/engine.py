@@ -8,18 +8,17 @@ import secrets
 import threading
 import time
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from . import native
 from .config import DEFAULT_CTX_SIZE, DEFAULT_MODEL, DEFAULT_PRESET, EngineConfig, GenerationConfig, Preset
 from .decoding import Scheduler, Task, generate
 from .errors import ConfigError, ContextError, PromptError, TemplateError
 from .hub import config_folder, fingerprint, resolve
-from .llama import Context, Model, preparing_tap, read_state, tap_is_compiled, write_state
-from .metrics import is_compiled, warm_up
+from .llama import Context, Model, read_state, write_state
 from .strategy import load_fitted, load_preset
 from .text import ChatTemplate, ControlText, as_messages, clean
 from .types import TokenEvent
@@ -195,14 +194,8 @@ class ReplyStream:
 
 
 def prepare(config: EngineConfig) -> None:
-    """Compile the kernels where numba's cache has none, while an interrupt is still an interrupt."""
-    if not is_compiled() or (config.attention != "off" and not tap_is_compiled()):
-        _load_kernels(config)
-
-
-def _load_kernels(config: EngineConfig) -> None:
-    with contextlib.nullcontext() if config.attention == "off" else preparing_tap():
-        warm_up()
+    """Compile the kernels where that was not done on this machine, while an interrupt is still an interrupt."""
+    native.prepare([native.KERNELS] if config.attention == "off" else [native.KERNELS, native.TAP])
 
 
 def open_context(model: Model, config: EngineConfig, cancelled: Callable[[], bool] = lambda: False) -> Context:
@@ -267,8 +260,8 @@ class Engine:
         """
         config = config or EngineConfig()
         path = resolve(str(model), offline=offline, progress=progress)
-        with contextlib.ExitStack() as stack, ThreadPoolExecutor(1) as beside:
-            kernels = beside.submit(_load_kernels, config)  # takes as long as a small model
+        prepare(config)
+        with contextlib.ExitStack() as stack:
             opened = stack.enter_context(
                 Model(
                     path,
@@ -278,7 +271,6 @@ class Engine:
                     cancelled=cancelled,
                 )
             )
-            kernels.result()
             context = stack.enter_context(open_context(opened, config, cancelled))
             stack.pop_all()
             return cls(opened, context, config.sequences)

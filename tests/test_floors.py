@@ -10,6 +10,7 @@ PACKAGE = Path(__file__).parents[1] / "entropix_edge"
 
 FLOORS = [
     {"errors", "types", "config"},
+    {"native"},
     {"metrics"},
     {"strategy", "sampling", "llama", "text", "hub"},
     {"decoding"},
@@ -26,8 +27,8 @@ HOMES = {
     "click": {"cli"},
     "huggingface_hub": {"hub"},
     "jinja2": {"text"},
-    "numba": {"metrics", "llama"},
-    "llvmlite": {"llama"},
+    "numba": {"native"},
+    "llvmlite": {"native"},
     "rich": {"render", "cli"},
 }
 

@@ -146,18 +146,35 @@ def test_a_terminal_gets_colour_and_a_legend(tiny_model: Path) -> None:
 # --- the first run on a machine ---------------------------------------------------------------------
 
 
-def test_two_processes_share_the_first_compile(tmp_path: Path) -> None:
-    """What the process beside this one compiled is read from the cache, and a second run compiles nothing."""
-    program = (
-        "from entropix_edge.config import EngineConfig; from entropix_edge.engine import prepare;"
-        "from entropix_edge.llama import tap; before = tap.is_compiled(); prepare(EngineConfig());"
-        "tap.callback(); print(before, tap.is_compiled(), sum(tap._observe.stats.cache_misses.values()))"
-    )
-    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+def in_a_process(program: str, **environment: str) -> str:
+    """What a program says, in a process of its own."""
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=True)
+    return done.stdout
 
-    def said() -> str:
-        command = [sys.executable, "-c", program]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
 
-    assert said() == "False True 0\n"
-    assert said() == "True True 0\n"
+COMPILES = """
+import sys
+from entropix_edge import native
+from entropix_edge.config import EngineConfig
+from entropix_edge.engine import prepare
+cached = [native._link_cached(unit) for unit in (native.KERNELS, native.TAP)]
+prepare(EngineConfig())
+print(*cached, native.KERNELS.is_linked, native.TAP.is_linked, "numba" in sys.modules)
+"""
+
+
+def test_what_was_compiled_once_is_loaded_without_numba(tmp_path: Path) -> None:
+    assert in_a_process(COMPILES, NUMBA_CACHE_DIR=str(tmp_path)) == "False False True True False\n"
+    assert in_a_process(COMPILES, NUMBA_CACHE_DIR=str(tmp_path)) == "True True True True False\n"
+    for file in tmp_path.iterdir():  # a disk that was full, a file that was cut
+        file.write_bytes(file.read_bytes()[:-100])
+    assert in_a_process(COMPILES, NUMBA_CACHE_DIR=str(tmp_path)) == "False False True True False\n"
+    assert in_a_process(COMPILES, NUMBA_CACHE_DIR=str(tmp_path)) == "True True True True False\n"
+
+
+def test_where_nothing_can_be_kept_or_started_the_kernels_are_compiled_all_the_same(tmp_path: Path) -> None:
+    nowhere = tmp_path / "file"
+    nowhere.write_text("")
+    alone = f"import sys; sys.executable = ''\n{COMPILES}"
+    assert in_a_process(alone, NUMBA_CACHE_DIR=str(nowhere)) == "False False True True True\n"

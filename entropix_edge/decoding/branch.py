@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from ..metrics import describe, kernels
-from ..types import BranchEvent, Feed, Metrics, Row
+from ..metrics import describe
+from ..sampling import survivors
+from ..types import BranchEvent, Feed, Metrics, Row, SamplerSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -49,12 +48,10 @@ class Road:
 
 def candidates(logits: Logits, distribution: Distribution, rule: BranchRule, vocabulary: Vocabulary) -> list[int]:
     """First tokens of roads, the most probable first: none that ends the turn, none under the least share."""
-    leading = kernels.leading(logits, min(rule.children, logits.size))
-    shares = np.exp(logits[leading] - distribution.maximum)
-    found = [int(token) for token, share in zip(leading, shares, strict=True) if share >= rule.least_share]
+    leading, _shares = survivors(logits, distribution, SamplerSettings(1.0, rule.children, 1.0, rule.least_share))
     if vocabulary.is_end(distribution.best):
         return []
-    return [token for token in found if not vocabulary.is_end(token)]
+    return [token for token in leading.tolist() if not vocabulary.is_end(token)]
 
 
 def walk(

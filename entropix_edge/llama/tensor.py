@@ -1,4 +1,4 @@
-"""Where ggml keeps what the attention tap reads of a tensor, and the check that it is still there."""
+"""The check that ggml keeps of a tensor what the attention tap reads where the tap looks for it."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ import ctypes
 from functools import cache
 
 from ..errors import ContextError
+from ..native.layout import BUFFER, DATA, NAME, NB, NE, OP_PARAMS, TYPE, VIEW_SRC
 from .library import InitParams, ggml, ggml_devices
-
-# Bytes from the tensor's start, on 64-bit machines.
-TYPE, BUFFER, NE, NB, OP_PARAMS, VIEW_SRC, DATA, NAME = 0, 8, 16, 48, 84, 232, 248, 256
 
 _F32 = 0
 _SHAPE = (6, 5, 3)
@@ -18,7 +16,7 @@ _SCALE = 0.625
 
 @cache
 def check_layout() -> None:
-    """Compare the offsets above with tensors made through ggml's public functions.
+    """Compare the tap's offsets with tensors made through ggml's public functions.
 
     Raises:
         ContextError: the library keeps its tensors in another way, so attention cannot be read.

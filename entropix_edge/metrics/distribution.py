@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
+import struct
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from .. import native
 from ..errors import MetricsError
-from . import kernels
 
 if TYPE_CHECKING:
     from ..types import Logits
@@ -33,6 +33,9 @@ class Distribution(NamedTuple):
     varentropy: float
 
 
+_NUMBERS = struct.Struct("q4d").unpack_from
+
+
 def describe(logits: Logits, position: int) -> Distribution:
     """Measure one row of logits.
 
@@ -43,23 +46,12 @@ def describe(logits: Logits, position: int) -> Distribution:
     Raises:
         MetricsError: the row is not a distribution (NaN, +inf, or no finite value).
     """
-    distribution = Distribution(*kernels.describe_row(logits))
+    scratch = native.scratch(logits.size)
+    native.KERNELS.describe(scratch.address_of(logits), logits.size, scratch.address)
+    distribution = Distribution(*_NUMBERS(scratch.results))
     if not (distribution.entropy < math.inf and distribution.varentropy < math.inf):
         raise MetricsError(_complaint(logits, position))
     return distribution
-
-
-def is_compiled() -> bool:
-    """Whether numba's cache has the kernels of a step, as far as a look at its folder tells."""
-    folder = Path(kernels.draw_one.stats.cache_path)
-    return any(folder.glob(f"kernels.{kernels.draw_one.__name__}*.nbi"))  # the last one to be compiled
-
-
-def warm_up() -> None:
-    """Compile the kernels of a step, or read them from numba's cache."""
-    logits = np.zeros(4, np.float32)
-    kernels.describe_row(logits)
-    kernels.draw_one(logits, 0.0, 1.0, 2, 0.9, 0.1, 0.5)
 
 
 def _complaint(logits: Logits, position: int) -> str:

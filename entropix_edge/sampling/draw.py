@@ -6,17 +6,21 @@ and at least one token always survives.
 
 from __future__ import annotations
 
+import struct
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..metrics import kernels
+from .. import native
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ..metrics import Distribution
     from ..types import Logits, SamplerSettings
+
+
+_COUNT_AND_MASS = struct.Struct("qd").unpack_from
 
 
 def draw(logits: Logits, distribution: Distribution, settings: SamplerSettings, uniform: float) -> int:
@@ -31,24 +35,36 @@ def draw(logits: Logits, distribution: Distribution, settings: SamplerSettings, 
     """
     if settings.temperature == 0:
         return distribution.best
-    temperature, top_k, top_p, min_p = settings
-    token: int = kernels.draw_one(logits, distribution.maximum, temperature, top_k, top_p, min_p, uniform)
-    return token
+    return _draw(logits, distribution, settings, uniform, native.scratch(logits.size))
 
 
-def candidates(
+def survivors(
     logits: Logits, distribution: Distribution, settings: SamplerSettings
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
     """The token ids that survive the filters, best first, and their renormalised probabilities."""
     if settings.temperature == 0:
         return np.array([distribution.best]), np.ones(1)
-    indices, weights, mass = kernels.survivors(
-        logits,
+    size = logits.size
+    scratch = native.scratch(size)
+    _draw(logits, distribution, settings, 1.0, scratch)
+    count, mass = _COUNT_AND_MASS(scratch.results)
+    _results, weights, indices = np.split(scratch.numbers, (8, 8 + size, 8 + 2 * size))[:3]
+    return indices.view(np.int64)[:count].copy(), weights[:count] / mass
+
+
+def _draw(
+    logits: Logits, distribution: Distribution, settings: SamplerSettings, uniform: float, scratch: native.Scratch
+) -> int:
+    temperature, top_k, top_p, min_p = settings
+    token: int = native.KERNELS.draw(
+        scratch.address_of(logits),
+        logits.size,
         distribution.maximum,
-        settings.temperature,
-        settings.top_k,
-        settings.top_p,
-        settings.min_p,
-        1.0,
+        temperature,
+        top_k,
+        top_p,
+        min_p,
+        uniform,
+        scratch.address,
     )
-    return indices, weights / mass
+    return token

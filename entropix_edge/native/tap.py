@@ -7,50 +7,47 @@ The softmax overwrites the scores in place, so scores are copied when they appea
 
 from __future__ import annotations
 
-from functools import cache
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 from llvmlite import binding
-from numba import carray, cfunc, njit, types
+from numba import carray, njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from ..metrics.kernels import describe_attention
-from .library import address_of, ggml
-from .tensor import BUFFER, DATA, NAME, NB, NE, OP_PARAMS, TYPE, VIEW_SRC
-
-# Slots of the callback's state, an int64 array.
-LAYER_MASK = 0  # address of uint8[n_layer]
-N_LAYER = 1
-TOKENS = 2  # address of int32[n_rows]: the wanted rows' places in the batch
-N_ROWS = 3
-SCORES = 4  # address of float32[capacity]
-SCORES_CAPACITY = 5
-SCRATCH = 6  # address of float32[scratch capacity]: one row of a device's weights
-SCRATCH_CAPACITY = 7
-MEAN = 8  # address of float32[mean capacity]
-MEAN_CAPACITY = 9
-RESULTS = 10  # address of float64[n_rows, 4]
-PENDING = 11  # the layer whose scores are held, or −1
-LAYERS_SEEN = 12
-FAULT = 13
-ALWAYS_COPY = 14  # treat host memory like a device's: for tests
-N_SLOTS = 15
-
-FAULTS = {
-    1: "its attention is not in the float32 arrays that were expected",
-    2: "its attention needs more room than was set aside",
-    3: "its attention weights came without scores",
-}
+from .kernels import PLAIN, describe_attention
+from .layout import (
+    ALWAYS_COPY,
+    BUFFER,
+    DATA,
+    FAULT,
+    LAYER_MASK,
+    LAYERS_SEEN,
+    MEAN,
+    MEAN_CAPACITY,
+    N_LAYER,
+    N_ROWS,
+    N_SLOTS,
+    NAME,
+    NB,
+    NE,
+    OP_PARAMS,
+    PENDING,
+    RESULTS,
+    SCORES,
+    SCORES_CAPACITY,
+    SCRATCH,
+    SCRATCH_CAPACITY,
+    TOKENS,
+    TYPE,
+    VIEW_SRC,
+)
 
 _SCORE_NODE, _WEIGHT_NODE = 1, 2
 _KQ = np.frombuffer(b"kq-", np.uint8)
 _KQ_SOFT_MAX = np.frombuffer(b"kq_soft_max-", np.uint8)
 
 for _name in ("ggml_backend_tensor_get", "ggml_backend_buffer_is_host"):
-    binding.add_symbol(_name, address_of(getattr(ggml(), _name)))
+    if not binding.address_of_symbol(_name):
+        binding.add_symbol(_name, 1)  # not called where it is compiled
 _word = types.uintp
 _tensor_get = types.ExternalFunction("ggml_backend_tensor_get", types.void(_word, _word, _word, _word))
 _is_host = types.ExternalFunction("ggml_backend_buffer_is_host", types.uint8(_word))
@@ -66,12 +63,12 @@ def _pointer(typing_context, address):
     return types.voidptr(types.uintp), generate
 
 
-@njit(cache=True)
+@njit(**PLAIN)
 def _read_word(address):
     return carray(_pointer(np.uintp(address)), (1,), np.int64)[0]
 
 
-@njit(cache=True)
+@njit(**PLAIN)
 def _starts_with(name, prefix):
     same = True
     for i in range(prefix.size):
@@ -79,7 +76,7 @@ def _starts_with(name, prefix):
     return same
 
 
-@njit(cache=True)
+@njit(**PLAIN)
 def _number(name, start):
     """The decimal number from `start` to the name's end, or −1."""
     value = 0
@@ -92,7 +89,7 @@ def _number(name, start):
     return value if i > start else -1
 
 
-@njit(cache=True)
+@njit(**PLAIN)
 def _recognise(tensor, state):
     """Which kind of node a tensor is (0: not wanted), and its layer."""
     name = carray(_pointer(np.uintp(tensor + NAME)), (64,), np.uint8)
@@ -112,14 +109,14 @@ def _recognise(tensor, state):
     return (kind, layer) if mask[layer] else (0, -1)
 
 
-@njit(cache=True)
+@njit(**PLAIN)
 def _on_host(tensor, state):
     source = _read_word(tensor + VIEW_SRC)
     buffer = _read_word((source if source != 0 else np.int64(tensor)) + BUFFER)
     return buffer != 0 and state[ALWAYS_COPY] == 0 and _is_host(np.uintp(buffer)) != 0
 
 
-@njit(cache=True)
+@njit(**PLAIN)
 def _copy_row(tensor, token, n_kv, n_tokens, n_head, destination):
     """Bring one query's row of every head from a device: in one transfer where rows lie together."""
     if n_tokens == 1:
@@ -130,7 +127,7 @@ def _copy_row(tensor, token, n_kv, n_tokens, n_head, destination):
         _tensor_get(np.uintp(tensor), np.uintp(destination + 4 * n_kv * h), np.uintp(offset), np.uintp(4 * n_kv))
 
 
-@njit(cache=True)
+@njit(**PLAIN)
 def _take_scores(tensor, state, tokens, n_kv, n_tokens, n_head):
     on_host = _on_host(tensor, state)
     for slot in range(tokens.size):
@@ -145,7 +142,7 @@ def _take_scores(tensor, state, tokens, n_kv, n_tokens, n_head):
             _copy_row(tensor, tokens[slot], n_kv, n_tokens, n_head, destination)
 
 
-@njit(cache=True)
+@njit(**PLAIN)
 def _take_weights(tensor, state, tokens, n_kv, n_tokens, n_head):
     on_host = _on_host(tensor, state)
     scale = float(carray(_pointer(np.uintp(tensor + OP_PARAMS)), (1,), np.float32)[0])
@@ -166,7 +163,7 @@ def _take_weights(tensor, state, tokens, n_kv, n_tokens, n_head):
             describe_attention(weights, np.int32(0), scores, slot, scale, mean, results[slot])
 
 
-@njit(cache=True)
+@njit(**PLAIN)
 def _fault(tensor, state, tokens, n_kv, n_tokens, n_head):
     """What forbids reading this tensor: 0 for nothing, else a key of `FAULTS`."""
     kind = carray(_pointer(np.uintp(tensor + TYPE)), (1,), np.int32)[0]
@@ -183,8 +180,8 @@ def _fault(tensor, state, tokens, n_kv, n_tokens, n_head):
     return 0
 
 
-@njit(cache=True)
-def _observe(tensor, ask, user_data):
+def observe(tensor, ask, user_data):
+    """The callback: asked whether a node is wanted, then given it."""
     state = carray(_pointer(np.uintp(user_data)), (N_SLOTS,), np.int64)
     if state[N_ROWS] == 0:
         return not ask
@@ -210,19 +207,3 @@ def _observe(tensor, ask, user_data):
         state[PENDING] = -1
         state[LAYERS_SEEN] += 1
     return True  # False would skip the rest of the graph
-
-
-def is_compiled() -> bool:
-    """Whether numba's cache has the callback, as far as a look at its folder tells."""
-    return any(Path(_observe.stats.cache_path).glob("tap.callback*.nbi"))
-
-
-@cache
-def callback() -> Any:
-    """The C callback: compiled at the first use on a machine, then read from numba's cache."""
-
-    @cfunc(types.boolean(types.uintp, types.boolean, types.uintp), cache=True)
-    def observe(tensor, ask, user_data):
-        return _observe(tensor, ask, user_data)
-
-    return observe

@@ -1,7 +1,8 @@
-"""Every numba kernel of the project: plain loops over float32, vectorised by the compiler.
+"""Every kernel of the project: plain loops over float32, compiled by numba, vectorised by LLVM.
 
-Bare: shapes, dtypes and finiteness are the business of the functions that call them. `fastmath=True`
-would let the compiler assume that no logit is infinite; the flags below keep NaN and −inf meaningful.
+Bare: shapes, dtypes and finiteness are the business of the functions that call them. They neither allocate nor raise,
+so that their machine code needs no numba. `fastmath=True` would let the compiler assume that no logit is infinite;
+the flags below keep NaN and −inf meaningful.
 
 A loop runs from 0 over a slice, never from a start inside an array: an index that could be negative, as far as the
 compiler knows, makes it gather one number at a time.
@@ -12,9 +13,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
+from numba import carray, njit
 
 FLAGS = {"contract", "reassoc", "nsz", "arcp", "afn"}
+PLAIN = {"error_model": "numpy"}  # no division that raises
 
 _LOG2E = np.float32(1.4426950408889634)
 _INV_LN2 = 1.4426950408889634
@@ -29,7 +31,7 @@ _FIRST_LOOK = 64  # tokens sorted before it is known how many the filters keep
 # --- elementary functions, in forms the compiler can vectorise ----------------------------------
 
 
-@njit(inline="always")
+@njit(inline="always", **PLAIN)
 def _exp(x):
     """e^x for float32 −87 ≤ x ≤ 0 to 2e-7: 2^n by exponent bits, 2^f by a fitted polynomial."""
     t = x * _LOG2E
@@ -45,7 +47,7 @@ def _exp(x):
     return p * np.int32(bits).view(np.float32)
 
 
-@njit(inline="always")
+@njit(inline="always", **PLAIN)
 def _log2(x):
     """log2 of a positive normal float32 to 1e-7: exponent bits, and 2·artanh(z)/ln 2 of the rest."""
     bits = np.float32(x).view(np.int32)
@@ -61,49 +63,71 @@ def _log2(x):
 # --- the next-token distribution ----------------------------------------------------------------
 
 
-@njit(cache=True)
-def _fold(numbers):
+@njit(**PLAIN)
+def _parts(scratch, size):
+    """What kernels work in: results, weights, indices, values and two rows of maxima, for a row of `size` logits."""
+    numbers = carray(scratch, (8 + 3 * size + 16,), np.float64)
+    floats = numbers[8 + 2 * size :].view(np.float32)
+    width = (size + _FAN - 1) // _FAN
+    return (
+        numbers[:8],
+        numbers[8 : 8 + size],
+        numbers[8 + size : 8 + 2 * size].view(np.int64),
+        floats[:size],
+        floats[size : size + width],
+        floats[size + width : size + width + (width + _FAN - 1) // _FAN],
+    )
+
+
+@njit(**PLAIN)
+def _fold(numbers, maxima):
     """Maxima of `_FAN` numbers each, that stand the result's length apart.
 
     So every step is one of whole vectors; the maximum of neighbours is not vectorised while NaN keeps its meaning.
     """
-    width = (numbers.size + _FAN - 1) // _FAN
-    maxima = numbers[:width].copy()
-    for start in range(width, numbers.size, width):
+    width = maxima.size
+    for i in range(width):
+        maxima[i] = numbers[i]
+    start = width
+    while start < numbers.size:
         part = numbers[start : start + width]
         for i in range(part.size):
             maxima[i] = part[i] if part[i] > maxima[i] else maxima[i]
-    return maxima
+        start += width
 
 
-@njit(cache=True)
-def _first_largest(numbers):
+@njit(**PLAIN)
+def _first_largest(numbers, middle, top):
     """Index of the largest number, the lowest among equals; any, where one is NaN."""
-    middle = _fold(numbers)
-    top = _fold(middle)
+    _fold(numbers, middle)
+    _fold(middle, top)
     largest = top[0]
     for i in range(top.size):
         largest = top[i] if top[i] > largest else largest
     first = numbers.size - 1
     for i in range(top.size):
         if top[i] == largest:
-            for j in range(i, middle.size, top.size):
+            j = i
+            while j < middle.size:
                 if middle[j] == largest:
-                    for k in range(j, numbers.size, middle.size):
+                    k = j
+                    while k < numbers.size:
                         if numbers[k] == largest:
                             first = min(first, k)
+                        k += middle.size
+                j += top.size
     return first
 
 
-@njit(cache=True, fastmath=FLAGS)
-def describe_row(logits):
+@njit(fastmath=FLAGS, **PLAIN)
+def _describe_row(logits, middle, top):
     """Index of the maximum, maximum, log-sum-exp (nats), entropy (bits) and varentropy (bits²).
 
     Two passes: the maximum; then Σe, Σe·d and Σe·d² with d = x − max. Ties break towards the lower
     index. A NaN, a +inf or a row of −inf makes the sums NaN, which the caller looks for.
     """
     size = logits.size
-    best = _first_largest(logits)
+    best = _first_largest(logits, middle, top)
     maximum = logits[best]
 
     total = 0.0
@@ -134,30 +158,31 @@ def describe_row(logits):
 # --- the filters and the draw -------------------------------------------------------------------
 
 
-@njit(cache=True)
+@njit(**PLAIN)
 def _precedes(a, index_a, b, index_b):
     """Whether a comes before b: the larger first, the lower index among equals."""
     return a > b or (a == b and index_a < index_b)
 
 
-@njit(cache=True)
-def _sift_down(values, indices, root, size):
-    """Restore a heap whose root comes last."""
-    while True:
-        child = 2 * root + 1
-        if child >= size:
-            return
+@njit(**PLAIN)
+def _sift_down(values, indices, place, size, value, index):
+    """Put a number into a heap whose root comes last, at `place` or below it."""
+    child = 2 * place + 1
+    while child < size:
         other = child + 1
         if other < size and _precedes(values[child], indices[child], values[other], indices[other]):
             child = other
-        if _precedes(values[child], indices[child], values[root], indices[root]):
-            return
-        values[root], values[child] = values[child], values[root]
-        indices[root], indices[child] = indices[child], indices[root]
-        root = child
+        if _precedes(values[child], indices[child], value, index):
+            break
+        values[place] = values[child]
+        indices[place] = indices[child]
+        place = child
+        child = 2 * place + 1
+    values[place] = value
+    indices[place] = index
 
 
-@njit(cache=True)
+@njit(**PLAIN)
 def _enter(values, indices, held, value, index):
     """Let a number into the best so far: a heap with the worst at its root, once it is full. How many there are now."""
     if held < values.size:
@@ -165,26 +190,23 @@ def _enter(values, indices, held, value, index):
         indices[held] = index
         held += 1
         if held == values.size:
-            for root in range(held // 2 - 1, -1, -1):
-                _sift_down(values, indices, root, held)
+            for place in range(held // 2 - 1, -1, -1):
+                _sift_down(values, indices, place, held, values[place], indices[place])
     elif _precedes(value, index, values[0], indices[0]):
-        values[0] = value
-        indices[0] = index
-        _sift_down(values, indices, 0, held)
+        _sift_down(values, indices, 0, held, value, index)
     return held
 
 
-@njit(cache=True)
-def leading(logits, count):
-    """Indices of the `count` largest logits, best first; none may be NaN.
+@njit(**PLAIN)
+def _leading(logits, values, indices, middle, top):
+    """Indices of the largest logits, as many as there is room for, best first; none may be NaN.
 
     Maxima of maxima are logits too, so that at least `count` logits reach the count-th largest of them: only what
     reaches it is looked into.
     """
-    middle = _fold(logits)
-    top = _fold(middle)
-    values = np.empty(count, np.float32)
-    indices = np.empty(count, np.int64)
+    count = values.size
+    _fold(logits, middle)
+    _fold(middle, top)
     least = np.float32(-np.inf)
     if count <= top.size:
         held = 0
@@ -194,24 +216,24 @@ def leading(logits, count):
         least = values[0]
     held = 0
     for i in range(top.size):
-        if top[i] < least:
-            continue
-        for j in range(i, middle.size, top.size):
-            if middle[j] < least:
-                continue
-            for k in range(j, logits.size, middle.size):
+        j = i if top[i] >= least else middle.size
+        while j < middle.size:
+            k = j if middle[j] >= least else logits.size
+            while k < logits.size:
                 if logits[k] >= least:
                     held = _enter(values, indices, held, logits[k], k)
                     if held == count:
                         least = max(least, values[0])
+                k += middle.size
+            j += top.size
     for last in range(count - 1, 0, -1):
-        values[0], values[last] = values[last], values[0]
-        indices[0], indices[last] = indices[last], indices[0]
-        _sift_down(values, indices, 0, last)
-    return indices
+        value, index = values[last], indices[last]
+        values[last] = values[0]
+        indices[last] = indices[0]
+        _sift_down(values, indices, 0, last, value, index)
 
 
-@njit(cache=True, fastmath=FLAGS)
+@njit(fastmath=FLAGS, **PLAIN)
 def _partition(logits, maximum, inverse_temperature):
     """Σ e^((x − max)/T) over the whole row."""
     total = 0.0
@@ -225,28 +247,26 @@ def _partition(logits, maximum, inverse_temperature):
     return total
 
 
-@njit(cache=True)
-def survivors(logits, maximum, temperature, top_k, top_p, min_p, quantile):
-    """Tokens that the filters keep, best first, with their weights and the mass of all that survive.
+@njit(**PLAIN)
+def _survivors(logits, maximum, temperature, top_k, top_p, min_p, quantile, scratch):
+    """How many tokens the filters keep, and the mass of all that survive.
 
-    Each filter keeps a leading part of the same ranking, so only as much of it is sorted as the
-    filters, or a draw at `quantile` of the mass, can reach; with a quantile of 1 all survivors come back.
-
-    Returns:
-        indices (int64), weights e^((x − max)/T) (float64), and the mass that weights are shares of.
+    They stand in the scratch, best first, with their weights e^((x − max)/T). Each filter keeps a leading part of the
+    same ranking, so only as much of it is sorted as the filters, or a draw at `quantile` of the mass, can reach; with
+    a quantile of 1 all survivors are there.
     """
     size = logits.size
+    _results, weights, indices, values, middle, top = _parts(scratch, size)
     limit = size if top_k == 0 else min(top_k, size)
     count = limit if top_k > 0 else min(limit, _FIRST_LOOK)
     whole = -1.0
     while True:
-        indices = leading(logits, count)
-        weights = np.empty(count, np.float64)
+        _leading(logits, values[:count], indices[:count], middle, top)
+        total = 0.0
         for i in range(count):
-            weights[i] = math.exp((logits[indices[i]] - maximum) / temperature)
-        if count == limit:
-            total = weights.sum()
-        else:
+            weights[i] = math.exp((values[i] - maximum) / temperature)
+            total += weights[i]
+        if count < limit:
             if whole < 0.0:
                 whole = _partition(logits, np.float32(maximum), np.float32(1.0 / temperature))
             total = whole
@@ -263,29 +283,16 @@ def survivors(logits, maximum, temperature, top_k, top_p, min_p, quantile):
                 complete = True
                 break
             if quantile < 1.0 and not complete and top_p >= 1.0 and min_p == 0.0 and mass > quantile * total:
-                return indices[:kept], weights[:kept], total
+                return kept, total
         if complete:
-            return indices[:kept], weights[:kept], mass
+            return kept, mass
         count = min(limit, count * 8)
-
-
-@njit(cache=True)
-def draw_one(logits, maximum, temperature, top_k, top_p, min_p, uniform):
-    """Inverse-CDF draw from the survivors, the most probable first; `uniform` in [0, 1)."""
-    indices, weights, mass = survivors(logits, maximum, temperature, top_k, top_p, min_p, uniform)
-    target = uniform * mass
-    cumulative = 0.0
-    for i in range(indices.size):
-        cumulative += weights[i]
-        if cumulative > target:
-            return indices[i]
-    return indices[indices.size - 1]
 
 
 # --- attention ----------------------------------------------------------------------------------
 
 
-@njit(cache=True, fastmath=FLAGS, error_model="numpy")
+@njit(fastmath=FLAGS, **PLAIN)
 def describe_attention(weights, token, scores, slot, scale, mean, out):
     """Add one query's attention metrics in one layer to `out`.
 
@@ -341,3 +348,34 @@ def describe_attention(weights, token, scores, slot, scale, mean, out):
     out[1] += max(entropy_square_sum / n_head - mean_entropy * mean_entropy, 0.0)
     out[2] += difference / (n_head * attended)
     out[3] += strength * abs(scale) / (n_head * attended)
+
+
+# --- the C functions: `native.SIGNATURES` ---------------------------------------------------------
+
+
+def describe(logits, size, scratch):
+    """Into the results: `_describe_row` of a row."""
+    results, _weights, _indices, _values, middle, top = _parts(scratch, size)
+    best, results[1], results[2], results[3], results[4] = _describe_row(
+        carray(logits, (size,), np.float32), middle, top
+    )
+    results.view(np.int64)[0] = best
+
+
+def draw(logits, size, maximum, temperature, top_k, top_p, min_p, uniform, scratch):
+    """Inverse-CDF draw from the survivors, the most probable first.
+
+    With `uniform` in [0, 1) the token's index; with 1, all survivors are there, their number and mass in the results.
+    """
+    row = carray(logits, (size,), np.float32)
+    kept, mass = _survivors(row, maximum, temperature, top_k, top_p, min_p, uniform, scratch)
+    results, weights, indices, _values, _middle, _top = _parts(scratch, size)
+    results.view(np.int64)[0] = kept
+    results[1] = mass
+    target = uniform * mass
+    cumulative = 0.0
+    for i in range(kept):
+        cumulative += weights[i]
+        if cumulative > target:
+            return indices[i]
+    return indices[kept - 1]

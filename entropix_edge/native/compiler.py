@@ -1,0 +1,96 @@
+"""numba: imported by nothing else. Makes a unit's machine code, in a process of its own."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import json
+import os
+import re
+import sys
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+os.environ["NUMBA_OPT"] = "0"  # one pass over the whole at the end takes less than one a function
+
+import llvmlite.binding as llvm
+from numba import cfunc, types
+
+from . import SIGNATURES, target_machine
+
+_TYPES = {
+    None: types.void,
+    ctypes.c_void_p: types.voidptr,
+    ctypes.c_size_t: types.uintp,
+    ctypes.c_int64: types.int64,
+    ctypes.c_double: types.float64,
+    ctypes.c_bool: types.boolean,
+}
+
+# All that the code may call: C's own mathematics and memory functions, and ggml.
+_EXTERNAL = re.compile(r"(llvm\..*|mem(set|cpy|move)|(exp|log|floor)f?|ggml_backend_(tensor_get|buffer_is_host))$")
+
+# What numba's runtime does where a function raised, or where memory that was allocated is freed.
+_NEVER_CALLED = re.compile(r"(Py\w+|numba_\w+|NRT_(Free|MemInfo_call_dtor))$")
+
+
+@cache
+def functions_of(unit: str) -> dict[str, Any]:
+    """The C functions of a unit, compiled."""
+    module = import_module(f".{unit}", __package__)
+    compiled = {}
+    for name, (result, *arguments) in SIGNATURES[unit].items():
+        signature = _TYPES[result](*(_TYPES[argument] for argument in arguments))
+        compiled[name] = cfunc(signature, error_model="numpy")(getattr(module, name))
+    return compiled
+
+
+def code_of(unit: str) -> str:
+    """A unit's functions in LLVM's language, with nothing in them that is there only where numba is.
+
+    Raises:
+        RuntimeError: a function allocates, or calls what it must not.
+    """
+    module = llvm.parse_assembly("declare void @llvm.trap()")
+    for function in functions_of(unit).values():
+        module.link_in(llvm.parse_assembly(function.inspect_llvm()))
+    code = str(module)
+    called = [item.name for item in module.functions if item.is_declaration and not _EXTERNAL.match(item.name)]
+    for name in called:
+        if not _NEVER_CALLED.match(name):
+            raise RuntimeError(f"{unit} calls {name}: a kernel allocates nothing and calls only C and ggml")
+        trap = r"define internal \1 {\n  call void @llvm.trap()\n  unreachable\n}"
+        code = re.sub(rf"^declare (.*@{name}\(.*)$", trap, code, flags=re.MULTILINE)
+    return code
+
+
+def optimised(code: str, machine: Any) -> Any:
+    """A module of code, as fast as LLVM makes it on a machine."""
+    module = llvm.parse_assembly(re.sub(r"target (triple|datalayout) = .*", "", code))
+    module.triple = machine.triple
+    options = llvm.create_pipeline_tuning_options(speed_level=3)
+    options.loop_vectorization = options.slp_vectorization = True
+    passes = llvm.create_pass_builder(machine, options)
+    passes.getModulePassManager().run(module, passes)
+    return module
+
+
+def compile_unit(unit: str) -> bytes:
+    """A unit's machine code, for this processor: a line of JSON, then an object file.
+
+    Raises:
+        RuntimeError: a function allocates, or calls what it must not.
+    """
+    machine_code = target_machine().emit_object(optimised(code_of(unit), target_machine()))
+    header = {
+        "sha256": hashlib.sha256(machine_code).hexdigest(),
+        "symbols": {name: function.native_name for name, function in functions_of(unit).items()},
+    }
+    return json.dumps(header).encode() + b"\n" + bytes(machine_code)
+
+
+def write(code: bytes) -> None:
+    """Hand machine code to the process that asked for it."""
+    with os.fdopen(sys.stdout.fileno(), "wb", closefd=False) as file:
+        file.write(code)
