@@ -11,9 +11,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from entropix_edge import native
 from entropix_edge.errors import MetricsError
 from entropix_edge.metrics import Distribution, attention_reference, describe, describe_reference
-from entropix_edge.native.kernels import describe_attention
 
 Row = npt.NDArray[np.float32]
 Weights = npt.NDArray[np.float32]
@@ -207,10 +207,10 @@ def kernel(
     n_head, n_kv = weights.shape
     batch = np.full((n_head, 3, n_kv), 0.7, np.float32)
     batch[:, 1] = weights
-    slots = np.full((2, n_head, n_kv), 99.0, np.float32)
-    slots[1] = scores
     out = np.zeros(4) if out is None else out
-    describe_attention(batch, 1, slots, 1, scale, np.empty(n_kv + 5, np.float32), out)
+    scores, mean = np.ascontiguousarray(scores), np.empty(n_kv + 5, np.float32)
+    begin, between, addresses = batch.ctypes.data + 4 * n_kv, 3 * n_kv, [item.ctypes.data for item in (mean, out)]
+    native.TAP.attention(begin, between, scores.ctypes.data, n_head, n_kv, scale, *addresses)
     return [float(value) for value in out]
 
 

@@ -28,16 +28,18 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-_pointer, _word, _int64 = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int64
-_float64, _bool = ctypes.c_double, ctypes.c_bool
+_word, _float64, _bool = ctypes.c_int64, ctypes.c_double, ctypes.c_bool  # an address is a word
 
 # The C functions of each unit, name → result, arguments. `kernels.py` and `tap.py` define them.
 SIGNATURES: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
     "kernels": {
-        "describe": (None, _pointer, _int64, _pointer),
-        "draw": (_int64, _pointer, _int64, _float64, _float64, _int64, _float64, _float64, _float64, _pointer),
+        "describe": (None, _word, _word, _word),
+        "draw": (_word, _word, _word, _float64, _float64, _word, _float64, _float64, _float64, _word),
     },
-    "tap": {"observe": (_bool, _word, _bool, _word)},
+    "tap": {
+        "observe": (_bool, _word, _bool, _word),
+        "attention": (None, _word, _word, _word, _word, _word, _float64, _word, _word),
+    },
 }
 
 

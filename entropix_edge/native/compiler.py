@@ -21,8 +21,6 @@ from . import SIGNATURES, target_machine
 
 _TYPES = {
     None: types.void,
-    ctypes.c_void_p: types.voidptr,
-    ctypes.c_size_t: types.uintp,
     ctypes.c_int64: types.int64,
     ctypes.c_double: types.float64,
     ctypes.c_bool: types.boolean,
@@ -70,7 +68,7 @@ def optimised(code: str, machine: Any) -> Any:
     module = llvm.parse_assembly(re.sub(r"target (triple|datalayout) = .*", "", code))
     module.triple = machine.triple
     options = llvm.create_pipeline_tuning_options(speed_level=3)
-    options.loop_vectorization = options.slp_vectorization = True
+    options.loop_vectorization = options.slp_vectorization = options.loop_interleaving = options.loop_unrolling = True
     passes = llvm.create_pass_builder(machine, options)
     passes.getModulePassManager().run(module, passes)
     return module

@@ -4,8 +4,8 @@ Bare: shapes, dtypes and finiteness are the business of the functions that call 
 so that their machine code needs no numba. `fastmath=True` would let the compiler assume that no logit is infinite;
 the flags below keep NaN and −inf meaningful.
 
-A loop runs from 0 over a slice, never from a start inside an array: an index that could be negative, as far as the
-compiler knows, makes it gather one number at a time.
+They work on pointers: an array's index could be negative, as far as the compiler knows, and makes it gather one number
+at a time; and arrays take numba half as long again to compile.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import carray, njit
+from numba import njit
+
+from .pointers import doubles_at, floats_at, words_at
 
 FLAGS = {"contract", "reassoc", "nsz", "arcp", "afn"}
 PLAIN = {"error_model": "numpy"}  # no division that raises
@@ -64,82 +66,64 @@ def _log2(x):
 
 
 @njit(**PLAIN)
-def _parts(scratch, size):
-    """What kernels work in: results, weights, indices, values and two rows of maxima, for a row of `size` logits."""
-    numbers = carray(scratch, (8 + 3 * size + 16,), np.float64)
-    floats = numbers[8 + 2 * size :].view(np.float32)
-    width = (size + _FAN - 1) // _FAN
-    return (
-        numbers[:8],
-        numbers[8 : 8 + size],
-        numbers[8 + size : 8 + 2 * size].view(np.int64),
-        floats[:size],
-        floats[size : size + width],
-        floats[size + width : size + width + (width + _FAN - 1) // _FAN],
-    )
+def _folded(size):
+    """How many maxima a row folds to."""
+    return (size + _FAN - 1) // _FAN
 
 
 @njit(**PLAIN)
-def _fold(numbers, maxima):
+def _fold(numbers, size, maxima):
     """Maxima of `_FAN` numbers each, that stand the result's length apart.
 
     So every step is one of whole vectors; the maximum of neighbours is not vectorised while NaN keeps its meaning.
     """
-    width = maxima.size
+    width = _folded(size)
     for i in range(width):
         maxima[i] = numbers[i]
     start = width
-    while start < numbers.size:
-        part = numbers[start : start + width]
-        for i in range(part.size):
-            maxima[i] = part[i] if part[i] > maxima[i] else maxima[i]
+    while start < size:
+        for i in range(min(width, size - start)):
+            number = numbers[start + i]
+            maxima[i] = number if number > maxima[i] else maxima[i]
         start += width
 
 
 @njit(**PLAIN)
-def _first_largest(numbers, middle, top):
-    """Index of the largest number, the lowest among equals; any, where one is NaN."""
-    _fold(numbers, middle)
-    _fold(middle, top)
+def _first_largest(logits, size, middle, top):
+    """Index of the largest logit, the lowest among equals; any, where one is NaN."""
+    n_middle = _folded(size)
+    n_top = _folded(n_middle)
+    _fold(logits, size, middle)
+    _fold(middle, n_middle, top)
     largest = top[0]
-    for i in range(top.size):
+    for i in range(n_top):
         largest = top[i] if top[i] > largest else largest
-    first = numbers.size - 1
-    for i in range(top.size):
-        if top[i] == largest:
-            j = i
-            while j < middle.size:
-                if middle[j] == largest:
-                    k = j
-                    while k < numbers.size:
-                        if numbers[k] == largest:
-                            first = min(first, k)
-                        k += middle.size
-                j += top.size
+    first = size - 1
+    for i in range(n_top):
+        j = i if top[i] == largest else n_middle
+        while j < n_middle:
+            k = j if middle[j] == largest else size
+            while k < size:
+                if logits[k] == largest:
+                    first = min(first, k)
+                k += n_middle
+            j += n_top
     return first
 
 
 @njit(fastmath=FLAGS, **PLAIN)
-def _describe_row(logits, middle, top):
-    """Index of the maximum, maximum, log-sum-exp (nats), entropy (bits) and varentropy (bits²).
-
-    Two passes: the maximum; then Σe, Σe·d and Σe·d² with d = x − max. Ties break towards the lower
-    index. A NaN, a +inf or a row of −inf makes the sums NaN, which the caller looks for.
-    """
-    size = logits.size
-    best = _first_largest(logits, middle, top)
-    maximum = logits[best]
-
+def _sums(logits, size, maximum):
+    """Σe, Σe·d and Σe·d² with d = x − maximum and e = e^d."""
     total = 0.0
     first = 0.0
     second = 0.0
-    for start in range(0, size, _BLOCK):
-        block = logits[start : start + _BLOCK]
+    start = 0
+    while start < size:
         block_total = np.float32(0.0)
         block_first = np.float32(0.0)
         block_second = np.float32(0.0)
-        for i in range(block.size):
-            d = block[i] - maximum
+        for i in range(min(_BLOCK, size - start)):
+            d = logits[start + i] - maximum
             d = _FLOOR if d < _FLOOR else d  # NaN compares false, and so stays
             e = _exp(d)
             block_total += e
@@ -148,11 +132,8 @@ def _describe_row(logits, middle, top):
         total += block_total
         first += block_first
         second += block_second
-    mean = first / total
-    log_total = math.log(total)
-    entropy = (log_total - mean) * _INV_LN2
-    varentropy = (second / total - mean * mean) * _INV_LN2 * _INV_LN2
-    return best, float(maximum), maximum + log_total, max(entropy, 0.0), max(varentropy, 0.0)
+        start += _BLOCK
+    return total, first, second
 
 
 # --- the filters and the draw -------------------------------------------------------------------
@@ -183,13 +164,17 @@ def _sift_down(values, indices, place, size, value, index):
 
 
 @njit(**PLAIN)
-def _enter(values, indices, held, value, index):
-    """Let a number into the best so far: a heap with the worst at its root, once it is full. How many there are now."""
-    if held < values.size:
+def _enter(values, indices, count, held, value, index):
+    """Let a number into the `count` best so far, a heap with the worst at its root once they are full.
+
+    Returns:
+        How many there are now.
+    """
+    if held < count:
         values[held] = value
         indices[held] = index
         held += 1
-        if held == values.size:
+        if held == count:
             for place in range(held // 2 - 1, -1, -1):
                 _sift_down(values, indices, place, held, values[place], indices[place])
     elif _precedes(value, index, values[0], indices[0]):
@@ -198,34 +183,35 @@ def _enter(values, indices, held, value, index):
 
 
 @njit(**PLAIN)
-def _leading(logits, values, indices, middle, top):
-    """Indices of the largest logits, as many as there is room for, best first; none may be NaN.
+def _leading(logits, size, count, values, indices, middle, top):
+    """The `count` largest logits and their indices, best first; none may be NaN.
 
     Maxima of maxima are logits too, so that at least `count` logits reach the count-th largest of them: only what
     reaches it is looked into.
     """
-    count = values.size
-    _fold(logits, middle)
-    _fold(middle, top)
+    n_middle = _folded(size)
+    n_top = _folded(n_middle)
+    _fold(logits, size, middle)
+    _fold(middle, n_middle, top)
     least = np.float32(-np.inf)
-    if count <= top.size:
-        held = 0
-        for i in range(top.size):
-            if held < count or top[i] > values[0]:
-                held = _enter(values, indices, held, top[i], i)
-        least = values[0]
     held = 0
-    for i in range(top.size):
-        j = i if top[i] >= least else middle.size
-        while j < middle.size:
-            k = j if middle[j] >= least else logits.size
-            while k < logits.size:
+    if count <= n_top:
+        for i in range(n_top):
+            if held < count or top[i] > values[0]:
+                held = _enter(values, indices, count, held, top[i], i)
+        least = values[0]
+        held = 0
+    for i in range(n_top):
+        j = i if top[i] >= least else n_middle
+        while j < n_middle:
+            k = j if middle[j] >= least else size
+            while k < size:
                 if logits[k] >= least:
-                    held = _enter(values, indices, held, logits[k], k)
+                    held = _enter(values, indices, count, held, logits[k], k)
                     if held == count:
                         least = max(least, values[0])
-                k += middle.size
-            j += top.size
+                k += n_middle
+            j += n_top
     for last in range(count - 1, 0, -1):
         value, index = values[last], indices[last]
         values[last] = values[0]
@@ -234,41 +220,42 @@ def _leading(logits, values, indices, middle, top):
 
 
 @njit(fastmath=FLAGS, **PLAIN)
-def _partition(logits, maximum, inverse_temperature):
+def _partition(logits, size, maximum, inverse_temperature):
     """Σ e^((x − max)/T) over the whole row."""
     total = 0.0
-    for start in range(0, logits.size, _BLOCK):
-        block = logits[start : start + _BLOCK]
+    start = 0
+    while start < size:
         block_total = np.float32(0.0)
-        for i in range(block.size):
-            d = (block[i] - maximum) * inverse_temperature
+        for i in range(min(_BLOCK, size - start)):
+            d = (logits[start + i] - maximum) * inverse_temperature
             block_total += _exp(_FLOOR if d < _FLOOR else d)
         total += block_total
+        start += _BLOCK
     return total
 
 
 @njit(**PLAIN)
-def _survivors(logits, maximum, temperature, top_k, top_p, min_p, quantile, scratch):
+def _survivors(
+    logits, size, maximum, temperature, top_k, top_p, min_p, quantile, weights, indices, values, middle, top
+):
     """How many tokens the filters keep, and the mass of all that survive.
 
-    They stand in the scratch, best first, with their weights e^((x − max)/T). Each filter keeps a leading part of the
-    same ranking, so only as much of it is sorted as the filters, or a draw at `quantile` of the mass, can reach; with
-    a quantile of 1 all survivors are there.
+    Their indices come best first, with weights e^((x − max)/T). Each filter keeps a leading part of the same ranking,
+    so only as much of it is sorted as the filters, or a draw at `quantile` of the mass, can reach; with a quantile of 1
+    all survivors are there.
     """
-    size = logits.size
-    _results, weights, indices, values, middle, top = _parts(scratch, size)
     limit = size if top_k == 0 else min(top_k, size)
     count = limit if top_k > 0 else min(limit, _FIRST_LOOK)
     whole = -1.0
     while True:
-        _leading(logits, values[:count], indices[:count], middle, top)
+        _leading(logits, size, count, values, indices, middle, top)
         total = 0.0
         for i in range(count):
             weights[i] = math.exp((values[i] - maximum) / temperature)
             total += weights[i]
         if count < limit:
             if whole < 0.0:
-                whole = _partition(logits, np.float32(maximum), np.float32(1.0 / temperature))
+                whole = _partition(logits, size, np.float32(maximum), np.float32(1.0 / temperature))
             total = whole
         mass = 0.0
         kept = 0
@@ -293,35 +280,34 @@ def _survivors(logits, maximum, temperature, top_k, top_p, min_p, quantile, scra
 
 
 @njit(fastmath=FLAGS, **PLAIN)
-def describe_attention(weights, token, scores, slot, scale, mean, out):
+def describe_attention(weights, stride, scores, n_head, n_kv, scale, mean, out):
     """Add one query's attention metrics in one layer to `out`.
 
     Args:
-        weights: post-softmax, float32, shape (n_head, n_tokens, n_kv).
-        token: the query's place on the second axis.
-        scores: before scale and mask, float32, shape (n_slots, n_head, n_kv).
-        slot: the query's place on the first axis of `scores`.
+        weights: float32, post-softmax, n_kv of each head.
+        stride: from one head's weights to the next one's.
+        scores: float32, before scale and mask, shape (n_head, n_kv).
+        n_head: heads of the layer.
+        n_kv: cells, masked ones included.
         scale: of the scores.
         mean: scratch, float32, at least n_kv long.
         out: float64, four numbers: entropy (bits), varentropy (bits²), agreement, interaction strength.
     """
-    n_head = weights.shape[0]
-    n_kv = weights.shape[2]
     for j in range(n_kv):
         mean[j] = np.float32(0.0)
     entropy_sum = 0.0
     entropy_square_sum = 0.0
     for h in range(n_head):
-        row = weights[h, token]
         entropy = 0.0
-        for start in range(0, n_kv, _BLOCK):
-            block, means = row[start : start + _BLOCK], mean[start : start + _BLOCK]
+        start = 0
+        while start < n_kv:
             total = np.float32(0.0)
-            for j in range(block.size):
-                p = block[j]
-                means[j] += p
+            for j in range(start, min(start + _BLOCK, n_kv)):
+                p = weights[h * stride + j]
+                mean[j] += p
                 total += p * _log2(p if p > _TINY else _TINY)
             entropy -= total
+            start += _BLOCK
         entropy_sum += entropy
         entropy_square_sum += entropy * entropy
     attended = 0
@@ -333,14 +319,12 @@ def describe_attention(weights, token, scores, slot, scale, mean, out):
     difference = 0.0
     strength = 0.0
     for h in range(n_head):
-        row = weights[h, token]
-        score_row = scores[slot, h]
         block_difference = np.float32(0.0)
         block_strength = np.float32(0.0)
         for j in range(n_kv):
             seen = mean[j] > np.float32(0.0)
-            block_difference += np.float32(abs(row[j] - mean[j] * inverse_heads))
-            block_strength += np.float32(abs(score_row[j])) if seen else np.float32(0.0)
+            block_difference += np.float32(abs(weights[h * stride + j] - mean[j] * inverse_heads))
+            block_strength += np.float32(abs(scores[h * n_kv + j])) if seen else np.float32(0.0)
         difference += block_difference
         strength += block_strength
     mean_entropy = entropy_sum / n_head
@@ -351,15 +335,28 @@ def describe_attention(weights, token, scores, slot, scale, mean, out):
 
 
 # --- the C functions: `native.SIGNATURES` ---------------------------------------------------------
+#
+# The scratch: 8 results, weights (float64), indices (int64), values, and two rows of maxima (float32).
 
 
 def describe(logits, size, scratch):
-    """Into the results: `_describe_row` of a row."""
-    results, _weights, _indices, _values, middle, top = _parts(scratch, size)
-    best, results[1], results[2], results[3], results[4] = _describe_row(
-        carray(logits, (size,), np.float32), middle, top
-    )
-    results.view(np.int64)[0] = best
+    """The first index of the maximum, maximum, log-sum-exp (nats), entropy (bits) and varentropy (bits²) of a row.
+
+    Two passes: the maximum; then the sums. A NaN, a +inf or a row of −inf makes them NaN, which the caller looks for.
+    """
+    row = floats_at(logits)
+    middle = scratch + 64 + 20 * size
+    best = _first_largest(row, size, floats_at(middle), floats_at(middle + 4 * _folded(size)))
+    maximum = row[best]
+    total, first, second = _sums(row, size, maximum)
+    mean = first / total
+    log_total = math.log(total)
+    words_at(scratch)[0] = best
+    results = doubles_at(scratch)
+    results[1] = maximum
+    results[2] = maximum + log_total
+    results[3] = max((log_total - mean) * _INV_LN2, 0.0)
+    results[4] = max((second / total - mean * mean) * _INV_LN2 * _INV_LN2, 0.0)
 
 
 def draw(logits, size, maximum, temperature, top_k, top_p, min_p, uniform, scratch):
@@ -367,11 +364,27 @@ def draw(logits, size, maximum, temperature, top_k, top_p, min_p, uniform, scrat
 
     With `uniform` in [0, 1) the token's index; with 1, all survivors are there, their number and mass in the results.
     """
-    row = carray(logits, (size,), np.float32)
-    kept, mass = _survivors(row, maximum, temperature, top_k, top_p, min_p, uniform, scratch)
-    results, weights, indices, _values, _middle, _top = _parts(scratch, size)
-    results.view(np.int64)[0] = kept
-    results[1] = mass
+    weights = doubles_at(scratch + 64)
+    indices = words_at(scratch + 64 + 8 * size)
+    values = floats_at(scratch + 64 + 16 * size)
+    middle = scratch + 64 + 20 * size
+    kept, mass = _survivors(
+        floats_at(logits),
+        size,
+        maximum,
+        temperature,
+        top_k,
+        top_p,
+        min_p,
+        uniform,
+        weights,
+        indices,
+        values,
+        floats_at(middle),
+        floats_at(middle + 4 * _folded(size)),
+    )
+    words_at(scratch)[0] = kept
+    doubles_at(scratch)[1] = mass
     target = uniform * mass
     cumulative = 0.0
     for i in range(kept):

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from entropix_edge import native
 from entropix_edge.metrics import describe
-from entropix_edge.native.kernels import describe_attention
 from entropix_edge.sampling import draw
 from entropix_edge.types import SamplerSettings
 
@@ -64,5 +64,6 @@ def test_attention(benchmark: BenchmarkFixture) -> None:
     weights = random.dirichlet(np.ones(N_KV), (N_HEAD, 1)).astype(np.float32)
     scores = random.normal(size=(1, N_HEAD, N_KV)).astype(np.float32)
     mean, out = np.empty(N_KV, np.float32), np.zeros(4)
-    benchmark(describe_attention, weights, 0, scores, 0, 0.125, mean, out)
+    addresses = [array.ctypes.data for array in (weights, scores, mean, out)]
+    benchmark(native.TAP.attention, addresses[0], N_KV, addresses[1], N_HEAD, N_KV, 0.125, *addresses[2:])
     assert out[0] > 0
