@@ -7,6 +7,7 @@ and llvmlite links it into this process.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import hashlib
 import json
@@ -98,11 +99,12 @@ _lock = threading.Lock()
 
 def prepare(units: Iterable[Unit]) -> None:
     """Link units into this process: from the cache, else compiled at the same time, each by a process of its own."""
-    with _lock:
+    with _lock, contextlib.ExitStack() as stack:
         missing = [unit for unit in units if not unit.is_linked and not _link_cached(unit)]
-        for unit, process in [(unit, _compile_elsewhere(unit)) for unit in missing]:
-            code = _output(process)
-            if not unit.link(code):
+        compilers = [stack.enter_context(_compiling(unit)) for unit in missing]
+        for unit, process in zip(missing, compilers, strict=True):
+            code = process.communicate()[0] if process else b""
+            if not unit.link(code):  # no process could be started, or it was killed
                 from .compiler import compile_unit
 
                 code = compile_unit(unit.name)
@@ -166,28 +168,25 @@ def _keep(unit: Unit, code: bytes) -> None:
 # --- compiling and linking ------------------------------------------------------------------------------
 
 
-def _compile_elsewhere(unit: Unit) -> subprocess.Popen[bytes] | None:
+@contextlib.contextmanager
+def _compiling(unit: Unit) -> Iterator[subprocess.Popen[bytes] | None]:
     """A Python that compiles a unit and writes it to its output; None where it cannot be started."""
     program = f"from {__name__}.compiler import compile_unit, write; write(compile_unit({unit.name!r}))"
     try:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-P", "-c", program],  # what lies in the working folder is none of our modules
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
         )
     except (OSError, ValueError):
-        return None
-
-
-def _output(process: subprocess.Popen[bytes] | None) -> bytes:
-    if process is None:
-        return b""
-    try:
-        return process.communicate()[0]
-    finally:
-        process.kill()
-        process.wait()
+        yield None
+        return
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 @cache
