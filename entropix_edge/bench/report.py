@@ -130,11 +130,12 @@ def _ratios(speed: Speed) -> dict[str, Any]:
 
 
 def _kernel_lines(kernels: Kernels) -> Iterator[str]:
-    micro = {name: 1e6 * getattr(kernels, name) for name in ("maximum", "metrics", "draw", "python")}
+    micro = {name: 1e6 * getattr(kernels, name) for name in ("maximum", "metrics", "draw", "python", "raw")}
     yield (
         f"a token beside llama.cpp, {kernels.n_vocab} logits: metrics {micro['metrics']:.0f} µs "
         f"({kernels.metrics / kernels.maximum:.1f} times numpy.max), filters and draw {micro['draw']:.0f} µs "
-        f"({kernels.draw / kernels.metrics:.2f} times the metrics), Python {micro['python']:.0f} µs"
+        f"({kernels.draw / kernels.metrics:.2f} times the metrics), Python {micro['python']:.0f} µs "
+        f"(a step of raw: {micro['raw']:.0f} µs with its argmax)"
     )
 
 

@@ -107,6 +107,7 @@ class Kernels:
         metrics: the metrics kernel.
         draw: one draw with the filters of the preset `article`.
         python: the rest of the loop's step: Python, and the calls into C.
+        raw: what raw's step takes beside llama.cpp: Python, calls, and its argmax.
     """
 
     n_vocab: int
@@ -114,6 +115,7 @@ class Kernels:
     metrics: float
     draw: float
     python: float
+    raw: float
 
 
 class Bench:
@@ -213,9 +215,11 @@ class Bench:
         context = self._context("off", flash=True, raw=True)
         raw = RawLoop(context, self._text(self._depth))
         settings = load_preset("article").sampler.settings()
-        times = []
+        times, beside = [], []
         for _ in range(_ROWS):
-            raw.step()
+            before = raw.decode_seconds
+            seconds = self._seconds(raw.step)
+            beside.append(seconds - (raw.decode_seconds - before))
             row = raw.logits
             known = describe(row, 0)
             calls = (
@@ -227,7 +231,14 @@ class Bench:
         maximum, metrics, drawing = np.median(times, axis=0).tolist()
         rounds = np.concatenate([self._round(Variant("greedy", "off", True), seed) for seed in range(2)])
         python = float(np.median(rounds[:, 0] - rounds[:, 3])) - metrics
-        return Kernels(n_vocab=row.size, maximum=maximum, metrics=metrics, draw=drawing, python=python)
+        return Kernels(
+            n_vocab=row.size,
+            maximum=maximum,
+            metrics=metrics,
+            draw=drawing,
+            python=python,
+            raw=float(np.median(beside)),
+        )
 
     def completion(self, flash: bool) -> Spread:
         """The loop's rate against that of `create_completion` with the same filters, attention off, in turns."""

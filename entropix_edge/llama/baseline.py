@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import time
 from typing import TYPE_CHECKING, Any, Self
 
 import llama_cpp
@@ -55,6 +56,7 @@ class RawLoop:
 
     Attributes:
         logits: the newest row, float32, shape (n_vocab,): valid until the next step.
+        decode_seconds: spent in llama.cpp so far.
     """
 
     logits: Logits
@@ -63,6 +65,7 @@ class RawLoop:
         self._handle = context.handle
         self._n_vocab = context.model.n_vocab
         self._one = (llama.llama_token * 1)()
+        self.decode_seconds = 0.0
         llama.llama_memory_clear(llama.llama_get_memory(self._handle), False)
         for start in range(0, len(prompt), context.n_batch):
             chunk = prompt[start : start + context.n_batch]
@@ -74,9 +77,12 @@ class RawLoop:
         self._decode(self._one, 1)
 
     def _decode(self, tokens: Any, count: int) -> None:
-        code = llama.llama_decode(self._handle, llama.llama_batch_get_one(tokens, count))
+        batch = llama.llama_batch_get_one(tokens, count)
+        start = time.perf_counter()
+        code = llama.llama_decode(self._handle, batch)
         assert code == 0, f"llama_decode: {code}"
         pointer = llama.llama_get_logits_ith(self._handle, -1)  # waits for a device
+        self.decode_seconds += time.perf_counter() - start
         row: Any = (ctypes.c_float * self._n_vocab).from_address(ctypes.addressof(pointer.contents))
         self.logits = np.frombuffer(row, np.float32)
 
