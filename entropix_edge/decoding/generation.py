@@ -141,6 +141,8 @@ class _Writer:
         self._acting = task.sampler == "entropix"
         self._pause = resolve_pause(self._preset.pause.texts, vocabulary) if self._acting else ()
         self._pauses = PauseGuard(self._preset.pause, vocabulary, (*prompt, *task.begun))
+        room = task.room - len(self._prompt) + 1  # the last token is not fed
+        self._most = room if task.n_predict < 0 else min(room, task.n_predict)
         self._ended = False
 
     def write(self) -> Generation:
@@ -159,7 +161,7 @@ class _Writer:
     # --- one step -------------------------------------------------------------------------------
 
     def _look(self, row: Row) -> Step:
-        distribution = describe(row.logits, self._here() - 1)
+        distribution = describe(row.logits, len(self._prompt) + len(self._tokens) - 1)
         metrics = Metrics(distribution.entropy, distribution.varentropy, row.attention)
         return Step(row.logits, distribution, metrics, classify(metrics, self._preset))
 
@@ -176,7 +178,7 @@ class _Writer:
             if looping is not None:
                 self._leave_loop(step, looping)
                 return None
-        after_pause = self._pauses.just_paused(len(self._tokens))
+        after_pause = step.strategy is Strategy.PAUSE and self._pauses.just_paused(len(self._tokens))
         action = plan(step.strategy, step.metrics, self._preset, self._task.sampler, after_pause=after_pause)
         if isinstance(action, Branch):
             return self._branch(step, action.instead)
@@ -331,24 +333,22 @@ class _Writer:
         if not stopped:
             text += self._stream.push(self._vocabulary.piece(token))
             stopped = self._stream.stopped
-        finish = self._finish(stopped=stopped)
-        if finish:
+        finish = None
+        if stopped or index + 1 >= self._most:
+            finish = self._finish(stopped=stopped)
             text += self._stream.flush()
             self._ended = True
         self._given = ""
         self._tokens.append(token)
-        self._pauses.see(token)
+        if self._vocabulary.thinking:
+            self._pauses.see(token)
         self._held.append(TokenEvent(index, token, text, logprob, metrics, strategy, origin, finish))
 
-    def _finish(self, *, stopped: bool) -> FinishReason | None:
+    def _finish(self, *, stopped: bool) -> FinishReason:
         """Why the token that is being written is the last one."""
         if stopped:
             return FinishReason.STOP
-        if len(self._tokens) + 1 == self._task.n_predict:
-            return FinishReason.LENGTH
-        if self._here() >= self._task.room:
-            return FinishReason.CONTEXT
-        return None
+        return FinishReason.LENGTH if 0 <= self._task.n_predict <= len(self._tokens) + 1 else FinishReason.CONTEXT
 
     def _tokens_left(self) -> int:
         """How many tokens may still be written and fed."""
