@@ -11,6 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+import entropix_edge.llama  # noqa: F401 - the tap calls ggml
 from entropix_edge import native
 from entropix_edge.errors import MetricsError
 from entropix_edge.metrics import Distribution, attention_reference, describe, describe_reference
@@ -195,6 +196,14 @@ def test_plus_infinity_is_refused(places: tuple[int, ...]) -> None:
 def test_a_row_without_any_possible_token_is_refused(size: int) -> None:
     with pytest.raises(MetricsError, match="token position 5 are all -inf: at least one must be finite"):
         describe(np.full(size, -np.inf, np.float32), 5)
+
+
+@pytest.mark.parametrize(
+    "logits", [np.zeros(4), np.zeros((2, 4), np.float32), np.zeros(8, np.float32)[::2], np.zeros(0, np.float32)]
+)
+def test_what_is_no_row_of_logits_is_refused(logits: npt.NDArray[np.float32]) -> None:
+    with pytest.raises(TypeError, match="logits are a contiguous row of float32"):
+        describe(logits, 0)
 
 
 # --- the attention ------------------------------------------------------------------------------

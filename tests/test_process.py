@@ -173,6 +173,12 @@ def test_what_was_compiled_once_is_loaded_without_numba(tmp_path: Path) -> None:
     assert in_a_process(COMPILES, NUMBA_CACHE_DIR=str(tmp_path)) == "True True True True False\n"
 
 
+def test_the_tap_is_not_linked_before_what_it_calls_is_there() -> None:
+    with pytest.raises(subprocess.CalledProcessError) as failed:
+        in_a_process("from entropix_edge import native; native.prepare([native.TAP])")
+    assert "import entropix_edge.llama first" in failed.value.stderr
+
+
 def test_where_nothing_can_be_kept_or_started_the_kernels_are_compiled_all_the_same(tmp_path: Path) -> None:
     nowhere = tmp_path / "file"
     nowhere.write_text("")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _PADDING = 256  # llama.cpp rounds the attended cells up to a multiple of this
 
 
-for _name in ("ggml_backend_tensor_get", "ggml_backend_buffer_is_host"):
+for _name in native.EXTERNALS["tap"]:
     native.add_symbol(_name, address_of(getattr(ggml(), _name)))
 
 

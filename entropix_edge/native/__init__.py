@@ -44,6 +44,13 @@ SIGNATURES: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
 }
 
 
+# ggml's functions that a unit calls. `llama` says where they are, before the unit is linked.
+EXTERNALS: Mapping[str, tuple[str, ...]] = {
+    "kernels": (),
+    "tap": ("ggml_backend_tensor_get", "ggml_backend_buffer_is_host"),
+}
+
+
 class Unit:
     """The functions of one compilation unit, as attributes; compiled or loaded when the first is used.
 
@@ -71,7 +78,14 @@ class Unit:
         return called
 
     def link(self, code: bytes) -> bool:
-        """Take up machine code as `compiler.compile_unit` packs it. False, and nothing done, where it is damaged."""
+        """Take up machine code as `compiler.compile_unit` packs it. False, and nothing done, where it is damaged.
+
+        Raises:
+            RuntimeError: what it calls is not there yet.
+        """
+        absent = [name for name in EXTERNALS[self.name] if not llvm.address_of_symbol(name)]
+        if absent:  # LLVM would call nothing, or end the process
+            raise RuntimeError(f"{self.name} calls {', '.join(absent)}: import entropix_edge.llama first")
         head, _, machine_code = code.partition(b"\n")
         try:
             header = json.loads(head)
@@ -113,7 +127,7 @@ def prepare(units: Iterable[Unit]) -> None:
 
 
 def add_symbol(name: str, address: int) -> None:
-    """Name the address of a C function that a unit calls, before the unit is linked."""
+    """Say where one of the `EXTERNALS` is."""
     llvm.add_symbol(name, address)
 
 
@@ -136,8 +150,8 @@ def _key() -> str:
     digest = hashlib.sha256()
     for source in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(source.read_bytes())
-    facts = (llvmlite.__version__, llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten())
-    digest.update(repr(facts).encode())
+    processor = (llvm.get_default_triple(), llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten())
+    digest.update(repr((llvmlite.__version__, *processor)).encode())
     return digest.hexdigest()[:16]
 
 
@@ -235,11 +249,14 @@ class Scratch:
         """Where a row begins. Asking numpy costs more than what is done there; mostly it is the row of last time.
 
         Raises:
-            TypeError: it is not a contiguous array of float32.
+            TypeError: it is not a contiguous row of float32, or empty.
         """
         if logits is not self._row:
-            if logits.dtype != np.float32 or logits.strides != (4,):
-                raise TypeError(f"logits are contiguous float32, not {logits.dtype} with strides {logits.strides}")
+            if logits.dtype != np.float32 or logits.strides != (4,) or not logits.size:
+                raise TypeError(
+                    "logits are a contiguous row of float32, "
+                    f"not {logits.dtype} of shape {logits.shape} with strides {logits.strides}"
+                )
             self._row_address = logits.ctypes.data
             self._row = logits
         return self._row_address

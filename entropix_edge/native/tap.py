@@ -10,6 +10,7 @@ from __future__ import annotations
 from llvmlite import binding
 from numba import njit, types
 
+from . import EXTERNALS
 from .kernels import PLAIN, describe_attention
 from .layout import (
     ALWAYS_COPY,
@@ -41,7 +42,7 @@ from .pointers import bytes_at, doubles_at, floats_at, ints_at, words_at
 _SCORE_NODE, _WEIGHT_NODE = 1, 2
 _SCORE_NAME, _WEIGHT_NAME = tuple(b"kq-"), tuple(b"kq_soft_max-")
 
-for _name in ("ggml_backend_tensor_get", "ggml_backend_buffer_is_host"):
+for _name in EXTERNALS["tap"]:
     if not binding.address_of_symbol(_name):
         binding.add_symbol(_name, 1)  # not called where it is compiled
 _word = types.int64

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+import entropix_edge.llama  # noqa: F401 - the tap calls ggml
 from entropix_edge import native
 from entropix_edge.metrics import describe
 from entropix_edge.sampling import draw
