@@ -6,7 +6,10 @@ means that a loop is computed a number at a time: a division that could raise, a
 
 from __future__ import annotations
 
+import os
 import re
+
+os.environ["NUMBA_OPT"] = "0"  # the code before it was made for this processor
 
 import llvmlite.binding as llvm
 

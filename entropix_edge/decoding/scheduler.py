@@ -73,7 +73,7 @@ class Live:
     coroutine: Generation
     cells: int
     prompt: Sequence[int]
-    cancelled: deque[Live]  # the scheduler's: those that are to end before the next decode
+    cancellations: deque[Live]  # the scheduler's: those that are to end before the next decode
     lane: Lane | None = None
     branches: list[Lane] = field(default_factory=list)
     lent: int = 0
@@ -86,7 +86,7 @@ class Live:
 
     def cancel(self) -> None:
         """End it before the next decode; its last event says so."""
-        self.cancelled.append(self)
+        self.cancellations.append(self)
 
 
 class Scheduler:
@@ -104,7 +104,7 @@ class Scheduler:
         self._free_cells = context.n_ctx
         self._waiting: deque[Live] = deque()
         self._live: list[Live] = []
-        self._cancelled: deque[Live] = deque()
+        self._cancellations: deque[Live] = deque()
         self._resting: list[Lane] = []  # left by those that ended, the oldest first
 
     @property
@@ -126,7 +126,7 @@ class Scheduler:
         """
         if cells > self._context.room:
             raise ContextError(f"a generation of {cells} tokens does not fit a context of {self._context.room}")
-        live = Live(coroutine, cells, prompt, self._cancelled)
+        live = Live(coroutine, cells, prompt, self._cancellations)
         self._waiting.append(live)
         return live
 
@@ -135,8 +135,8 @@ class Scheduler:
 
         An error ends the generation that raised it; the others run on.
         """
-        while self._cancelled:
-            self._stop(self._cancelled.popleft())
+        while self._cancellations:
+            self._stop(self._cancellations.popleft())
         if self._waiting:
             for live in self._admit():
                 self._advance(live, None)
@@ -284,8 +284,8 @@ class Scheduler:
             self._take(live, request)
 
     def _fail(self, live: Live, error: EntropixError) -> None:
+        live.error = error  # before it has ended, for who reads in another thread
         self.remove(live)
-        live.error = error
 
     def _stop(self, live: Live) -> None:
         """Let a generation say its last."""

@@ -11,10 +11,10 @@ import contextlib
 import ctypes
 import hashlib
 import json
+import logging
 import os
 import subprocess
 import sys
-import tempfile
 import threading
 from functools import cache
 from pathlib import Path
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     import numpy.typing as npt
+
+logger = logging.getLogger("entropix_edge")
 
 _word, _float64, _bool = ctypes.c_int64, ctypes.c_double, ctypes.c_bool  # an address is a word
 
@@ -72,7 +74,7 @@ class Unit:
         signature = SIGNATURES[self.name].get(function)
         if signature is None:
             raise AttributeError(function)
-        # short calls: the interpreter's lock stays held, so that nobody writes in the same scratch meanwhile
+        # the interpreter's lock stays held: calls are short, and giving it away takes longer than some of them
         called = ctypes.PYFUNCTYPE(*signature)(self.address(function))
         setattr(self, function, called)
         return called
@@ -89,9 +91,9 @@ class Unit:
         head, _, machine_code = code.partition(b"\n")
         try:
             header = json.loads(head)
-            if header["sha256"] != hashlib.sha256(machine_code).hexdigest():
-                return False
             symbols = {name: header["symbols"][name] for name in SIGNATURES[self.name]}
+            if header["sha256"] != digest(machine_code, symbols):
+                return False
         except (ValueError, KeyError, TypeError):
             return False
         engine = _engine()
@@ -117,13 +119,20 @@ def prepare(units: Iterable[Unit]) -> None:
         missing = [unit for unit in units if not unit.is_linked and not _link_cached(unit)]
         compilers = [stack.enter_context(_compiling(unit)) for unit in missing]
         for unit, process in zip(missing, compilers, strict=True):
-            code = process.communicate()[0] if process else b""
-            if not unit.link(code):  # no process could be started, or it was killed
+            code, complaint = process.communicate() if process else (b"", b"no process could be started")
+            if not unit.link(code):
+                logger.debug("%s is compiled in this process: %s", unit.name, complaint.decode("utf-8", "replace"))
                 from .compiler import compile_unit
 
                 code = compile_unit(unit.name)
-                unit.link(code)
+                if not unit.link(code):
+                    raise RuntimeError(f"{unit.name}: what was compiled cannot be linked")
             _keep(unit, code)
+
+
+def digest(machine_code: bytes, symbols: Mapping[str, str]) -> str:
+    """What tells whether machine code came back whole."""
+    return hashlib.sha256(repr(sorted(symbols.items())).encode() + machine_code).hexdigest()
 
 
 def add_symbol(name: str, address: int) -> None:
@@ -140,8 +149,9 @@ def _folders() -> Iterator[Path]:
         yield Path(chosen)
         return
     yield Path(__file__).parent / "__pycache__"
-    cache_home = Path.home() / ("Library/Caches" if sys.platform == "darwin" else ".cache")
-    yield Path(os.environ.get("XDG_CACHE_HOME") or cache_home) / "entropix-edge"
+    with contextlib.suppress(RuntimeError):  # a user without a home
+        cache_home = Path.home() / ("Library/Caches" if sys.platform == "darwin" else ".cache")
+        yield Path(os.environ.get("XDG_CACHE_HOME") or cache_home) / "entropix-edge"
 
 
 @cache
@@ -167,31 +177,43 @@ def _link_cached(unit: Unit) -> bool:
 
 
 def _keep(unit: Unit, code: bytes) -> None:
-    """Keep machine code in the first folder that can be written; nowhere, where none can."""
+    """Keep machine code in the first folder that can be written; nowhere, where none can.
+
+    Whoever may read the folder may read it: a system's installation is compiled once, for all its users.
+    """
     for folder in _folders():
+        partial = folder / f"{unit.name}-{os.urandom(8).hex()}.part"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=folder, prefix=f"{unit.name}-", delete=False) as file:
-                file.write(code)
-            os.replace(file.name, folder / f"{unit.name}-{_key()}.o")
+            partial.write_bytes(code)
+            partial.replace(folder / f"{unit.name}-{_key()}.o")
         except OSError:
-            continue
-        return
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
+        else:
+            return
 
 
 # --- compiling and linking ------------------------------------------------------------------------------
+
+# One optimisation of the whole at the end takes less time than one of every function.
+_NUMBA = {"NUMBA_OPT": "0", "NUMBA_DISABLE_JIT": "0"}
 
 
 @contextlib.contextmanager
 def _compiling(unit: Unit) -> Iterator[subprocess.Popen[bytes] | None]:
     """A Python that compiles a unit and writes it to its output; None where it cannot be started."""
     program = f"from {__name__}.compiler import compile_unit, write; write(compile_unit({unit.name!r}))"
+    if not sys.executable:
+        yield None
+        return
     try:
         process = subprocess.Popen(
             [sys.executable, "-P", "-c", program],  # what lies in the working folder is none of our modules
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env=os.environ | _NUMBA,
         )
     except (OSError, ValueError):
         yield None
@@ -244,6 +266,11 @@ class Scratch:
         self.results: memoryview = self.numbers[:8].data
         self._row: npt.NDArray[np.float32] | None = None
         self._row_address = 0
+
+    def survivors(self, n_vocab: int, count: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+        """Copies of the first so many indices and weights that the last draw left, for a row of `n_vocab` logits."""
+        weights, indices = self.numbers[8 : 8 + 2 * n_vocab].reshape(2, n_vocab)
+        return indices.view(np.int64)[:count].copy(), weights[:count].copy()
 
     def address_of(self, logits: npt.NDArray[np.float32]) -> int:
         """Where a row begins. Asking numpy costs more than what is done there; mostly it is the row of last time.

@@ -1,9 +1,8 @@
-"""numba: imported by nothing else. Makes a unit's machine code, in a process of its own."""
+"""What makes a unit's machine code: it imports numba, and runs in a process of its own."""
 
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import json
 import os
 import re
@@ -12,13 +11,10 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
-os.environ["NUMBA_DISABLE_JIT"] = "0"
-os.environ["NUMBA_OPT"] = "0"  # one pass over the whole at the end takes less than one a function
-
 import llvmlite.binding as llvm
 from numba import cfunc, types
 
-from . import EXTERNALS, SIGNATURES, target_machine
+from . import EXTERNALS, SIGNATURES, digest, target_machine
 
 _TYPES = {
     None: types.void,
@@ -82,10 +78,8 @@ def compile_unit(unit: str) -> bytes:
         RuntimeError: a function allocates, or calls what it must not.
     """
     machine_code = target_machine().emit_object(optimised(code_of(unit), target_machine()))
-    header = {
-        "sha256": hashlib.sha256(machine_code).hexdigest(),
-        "symbols": {name: function.native_name for name, function in functions_of(unit).items()},
-    }
+    symbols = {name: function.native_name for name, function in functions_of(unit).items()}
+    header = {"sha256": digest(machine_code, symbols), "symbols": symbols}
     return json.dumps(header).encode() + b"\n" + bytes(machine_code)
 
 

@@ -7,6 +7,7 @@ The softmax overwrites the scores in place, so scores are copied when they appea
 
 from __future__ import annotations
 
+import numpy as np
 from llvmlite import binding
 from numba import njit, types
 
@@ -125,7 +126,7 @@ def _take_scores(tensor, state, n_kv, n_tokens, n_head):
 @njit(**PLAIN)
 def _take_weights(tensor, state, n_kv, n_tokens, n_head):
     on_host = _on_host(tensor, state)
-    scale = float(floats_at(tensor + OP_PARAMS)[0])
+    scale = np.float64(floats_at(tensor + OP_PARAMS)[0])
     for slot in range(state[N_ROWS]):
         token = ints_at(state[TOKENS])[slot]
         results = doubles_at(state[RESULTS] + 32 * slot)

@@ -48,8 +48,8 @@ def survivors(
     scratch = native.scratch(size)
     _draw(logits, distribution, settings, 1.0, scratch)
     count, mass = _COUNT_AND_MASS(scratch.results)
-    _results, weights, indices = np.split(scratch.numbers, (8, 8 + size, 8 + 2 * size))[:3]
-    return indices.view(np.int64)[:count].copy(), weights[:count] / mass
+    indices, weights = scratch.survivors(size, count)
+    return indices, weights / mass
 
 
 def _draw(
