@@ -66,7 +66,8 @@ class Reply:
 class ReplyStream:
     """A reply as it is generated: an iterator of token events. Closing it early ends the generation.
 
-    What else happened (roads not taken, rejected draws, rewinds) comes between them from `everything`.
+    What else happened (roads not taken, rejected draws, rewinds) comes between them from `everything`. Where the
+    generation failed, every read after its events raises the error.
     """
 
     def __init__(
@@ -139,11 +140,12 @@ class ReplyStream:
 
     def _next(self) -> Event | None:
         while not self._coming:
-            if self._live.error:
-                raise self._live.error
-            if self._live.ended:
+            if not self._live.ended:
+                self._engine.pump()
+            elif not self._coming:  # what another thread's decode brought came before the end
+                if self._live.error:
+                    raise self._live.error
                 return None
-            self._engine.pump()
         return self._take()
 
     def _take(self) -> Event:

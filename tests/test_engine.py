@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -24,7 +25,9 @@ from entropix_edge import (
     PromptError,
     TemplateError,
 )
+from entropix_edge.engine import ReplyStream
 from entropix_edge.llama import Model
+from entropix_edge.types import Event, TokenEvent
 
 EXACT = EngineConfig(threads=1, ctx_size=256, exact=True)
 
@@ -306,3 +309,20 @@ def test_wrong_generation_options_are_refused(changes: dict[str, object]) -> Non
 def test_wrong_engine_options_are_refused(changes: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=next(iter(changes))):
         EngineConfig(**changes)  # type: ignore[arg-type]
+
+
+def test_what_was_told_while_another_thread_decoded_is_not_lost(engine: Engine) -> None:
+    coming: deque[Event] = deque()
+
+    class Ending:
+        """Ends, with a last event, between two looks."""
+
+        error = None
+
+        @property
+        def ended(self) -> bool:
+            coming.append(TokenEvent(0, 5, "last", finish_reason=FinishReason.STOP))
+            return True
+
+    stream = ReplyStream(engine, Ending(), coming, seed=0, prompt_tokens=1)  # type: ignore[arg-type]
+    assert next(stream).text == "last"

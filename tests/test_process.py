@@ -184,3 +184,4 @@ def test_where_nothing_can_be_kept_or_started_the_kernels_are_compiled_all_the_s
     nowhere.write_text("")
     alone = f"import sys; sys.executable = ''\n{COMPILES}"
     assert in_a_process(alone, NUMBA_CACHE_DIR=str(nowhere)) == "False False True True True\n"
+    assert in_a_process(alone, NUMBA_CACHE_DIR=str(nowhere), NUMBA_DISABLE_JIT="1") == "False False True True True\n"

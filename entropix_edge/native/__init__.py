@@ -157,12 +157,12 @@ def _folders() -> Iterator[Path]:
 @cache
 def _key() -> str:
     """What machine code depends on: its sources, the compiler, the processor."""
-    digest = hashlib.sha256()
+    facts = hashlib.sha256()
     for source in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(source.read_bytes())
+        facts.update(source.read_bytes())
     processor = (llvm.get_default_triple(), llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten())
-    digest.update(repr((llvmlite.__version__, *processor)).encode())
-    return digest.hexdigest()[:16]
+    facts.update(repr((llvmlite.__version__, *processor)).encode())
+    return facts.hexdigest()[:16]
 
 
 def _link_cached(unit: Unit) -> bool:
@@ -197,7 +197,7 @@ def _keep(unit: Unit, code: bytes) -> None:
 # --- compiling and linking ------------------------------------------------------------------------------
 
 # One optimisation of the whole at the end takes less time than one of every function.
-_NUMBA = {"NUMBA_OPT": "0", "NUMBA_DISABLE_JIT": "0"}
+_NUMBA = {"NUMBA_OPT": "0"}
 
 
 @contextlib.contextmanager

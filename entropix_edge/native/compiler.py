@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import Any
 
 import llvmlite.binding as llvm
-from numba import cfunc, types
+from numba import cfunc, config, types
 
 from . import EXTERNALS, SIGNATURES, digest, target_machine
 
@@ -33,11 +33,15 @@ _NEVER_CALLED = re.compile(r"(Py\w+|numba_\w+|NRT_(Free|MemInfo_call_dtor))$")
 @cache
 def functions_of(unit: str) -> dict[str, Any]:
     """The C functions of a unit, compiled."""
-    module = import_module(f".{unit}", __package__)
-    compiled = {}
-    for name, (result, *arguments) in SIGNATURES[unit].items():
-        signature = _TYPES[result](*(_TYPES[argument] for argument in arguments))
-        compiled[name] = cfunc(signature, error_model="numpy")(getattr(module, name))
+    disabled, config.DISABLE_JIT = config.DISABLE_JIT, 0  # who debugs code of their own with it does not mean ours
+    try:
+        module = import_module(f".{unit}", __package__)
+        compiled = {}
+        for name, (result, *arguments) in SIGNATURES[unit].items():
+            signature = _TYPES[result](*(_TYPES[argument] for argument in arguments))
+            compiled[name] = cfunc(signature, error_model="numpy")(getattr(module, name))
+    finally:
+        config.DISABLE_JIT = disabled
     return compiled
 
 
