@@ -1,8 +1,8 @@
 """Machine code: kernels that numba compiles once on a machine, loaded without numba from then on.
 
-Importing numba and reading its own cache takes 0.3 s and 38 MiB on a laptop, and seconds on a Raspberry Pi; all that a
-reply needs of it is the code that it made. So numba runs in processes of their own, what they made is kept in a file,
-and llvmlite links it into this process.
+Importing numba and reading its own cache takes 0.3 s and 38 MiB, and longer on a small machine; all that a reply needs
+of it is the code that it made. So numba runs in processes of their own, what they made is kept in a file, and llvmlite
+links it into this process.
 """
 
 from __future__ import annotations
