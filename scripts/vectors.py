@@ -1,7 +1,7 @@
 """What the compiler makes of the kernels, on x86-64 and on ARM: `.venv/bin/python scripts/vectors.py`.
 
-Prints, a line each, a kernel, an instruction set, and how many of its instructions work on vectors of floats. None
-means that a loop is computed a number at a time: a division that could raise, an index that could be negative.
+Prints, a line each, a unit of kernels, an instruction set, and how many of its instructions work on vectors of floats.
+Few mean that a loop is computed a number at a time: a division that could raise, an index that could be negative.
 """
 
 from __future__ import annotations

@@ -340,8 +340,7 @@ class _Writer:
             self._ended = True
         self._given = ""
         self._tokens.append(token)
-        if self._vocabulary.thinking:
-            self._pauses.see(token)
+        self._pauses.see(token)
         self._held.append(TokenEvent(index, token, text, logprob, metrics, strategy, origin, finish))
 
     def _finish(self, *, stopped: bool) -> FinishReason:
