@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .config import EngineConfig, GenerationConfig, Preset
-    from .deliberation import Deliberation, Manner
     from .engine import Engine, Reply, ReplyStream
     from .errors import (
         ConfigError,
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
         PromptError,
         TemplateError,
     )
+    from .sessions import Deliberation, Manner
     from .strategy import load_preset
     from .types import AttentionMetrics, FinishReason, Metrics, Origin, Strategy, TokenEvent
 
@@ -69,7 +69,7 @@ __all__ = [
 _MODULES = {
     "engine": ("Engine", "Reply", "ReplyStream"),
     "config": ("EngineConfig", "GenerationConfig", "Preset"),
-    "deliberation": ("Deliberation", "Manner"),
+    "sessions": ("Deliberation", "Manner"),
     "strategy": ("load_preset",),
     "types": ("AttentionMetrics", "FinishReason", "Metrics", "Origin", "Strategy", "TokenEvent"),
 }

@@ -324,5 +324,5 @@ def test_what_was_told_while_another_thread_decoded_is_not_lost(engine: Engine) 
             coming.append(TokenEvent(0, 5, "last", finish_reason=FinishReason.STOP))
             return True
 
-    stream = ReplyStream(engine, Ending(), coming, seed=0, prompt_tokens=1)  # type: ignore[arg-type]
+    stream = ReplyStream(engine.pump, lambda _live: None, Ending(), coming, seed=0, prompt_tokens=1)  # type: ignore[arg-type]
     assert next(stream).text == "last"

@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ..config import Preset
-    from ..deliberation import Deliberation
     from ..engine import Engine, ReplyStream
     from ..render import Stats, TraceWriter
+    from ..sessions import Deliberation
     from ..types import Event
 
 _FILTERS = ("temperature", "top_k", "top_p", "min_p")
@@ -93,8 +93,7 @@ def _stream(
 ) -> ReplyStream | Deliberation:
     if options["deliberate"] is None:
         return engine.stream(prompt, config, system=options["system"], raw=options["raw"])
-    from ..deliberation import Deliberation, Manner
-    from ..evaluation.extract import extract
+    from ..sessions import Deliberation, Manner, extract
 
     extractor = options["answer"]
     tokens = engine.tokenize_prompt(
@@ -133,7 +132,7 @@ def _check_output(options: dict[str, Any]) -> None:
     if options["answer"] and options["deliberate"] is None:
         raise click.UsageError("--answer says by what roads vote: give --deliberate N too")
     if options["answer"]:
-        from ..evaluation.extract import check_extractor
+        from ..sessions import check_extractor
 
         check_extractor(options["answer"])
     if options["raw"] and options["system"] is not None:

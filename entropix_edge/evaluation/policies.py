@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from .. import strategy
 from ..config import SamplerBase
-from ..deliberation import Manner
 from ..errors import ConfigError
+from ..sessions import Manner
 from ..strategy import load_preset
 
 if TYPE_CHECKING:

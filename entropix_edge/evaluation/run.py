@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..config import GenerationConfig
-from ..deliberation import Deliberation
 from ..errors import EntropixError
+from ..sessions import Deliberation, extract, right
 from ..types import FinishReason
 from .code import run_tests
-from .extract import extract, right
 from .results import Result
 from .tasks import messages, program
 
@@ -106,7 +105,7 @@ class Run:
             seed=_seed(question),
             n_predict=self._n_predict,
         )
-        if self._engine.chat_template is None:
+        if self._engine.prompts.chat_template is None:
             tokens = self._engine.tokenize_prompt(plain_text(problem), raw=True)
         else:
             tokens = self._engine.tokenize_prompt(messages(problem))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError
-from .extract import check_extractor, extract
+from ..sessions import check_extractor, extract
 
 if TYPE_CHECKING:
     from ..text import Message

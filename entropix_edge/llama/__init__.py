@@ -1,10 +1,10 @@
 """The only importer of llama_cpp: model, context, vocabulary, attention tap, devices."""
 
-from .baseline import RAW_PROCESS, Completion, RawLoop
 from .context import Context
 from .devices import Device, can_repack, devices, llama_cpp_version, system_info
 from .header import Header, read_header
 from .model import Model
+from .raw import RAW_PROCESS, Completion, RawLoop
 from .state import read_state, write_state
 from .vocabulary import Vocabulary
 

@@ -1,6 +1,6 @@
 """The table: metrics → strategy → action."""
 
-from .config import (
+from .presets import (
     THRESHOLDS,
     load_fitted,
     load_preset,

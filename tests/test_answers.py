@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from entropix_edge.errors import ConfigError
-from entropix_edge.evaluation.extract import extract, right
+from entropix_edge.sessions import extract, right
 
 
 @pytest.mark.parametrize(

@@ -14,16 +14,16 @@ from collections import defaultdict, deque
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple, Self
 
-from .config import check_number
-from .errors import ContextError
-from .types import BranchEvent, FinishReason, TokenEvent
+from ..config import check_number
+from ..errors import ContextError
+from ..types import BranchEvent, FinishReason, TokenEvent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from .config import GenerationConfig
-    from .engine import Engine, Reply, ReplyStream
-    from .types import Event
+    from ..config import GenerationConfig
+    from ..engine import Engine, Reply, ReplyStream
+    from ..types import Event
 
     AnswerOf = Callable[[str], str | None]
 

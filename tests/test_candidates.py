@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from entropix_edge.config import EngineConfig, GenerationConfig
-from entropix_edge.deliberation import Deliberation, Manner, lead_is_safe
 from entropix_edge.engine import Engine
 from entropix_edge.errors import ConfigError, ContextError
+from entropix_edge.sessions import Deliberation, Manner, lead_is_safe
 from entropix_edge.types import BranchEvent, FinishReason, TokenEvent
 
 CONFIG = GenerationConfig(preset="article", sampler="temperature", seed=7, n_predict=24)

@@ -1,0 +1,294 @@
+"""The composition root: opens a model, wires the parts, streams replies."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import secrets
+import threading
+from collections import deque
+from functools import cached_property
+from typing import TYPE_CHECKING, Self
+
+from ..config import DEFAULT_CTX_SIZE, DEFAULT_MODEL, DEFAULT_PRESET, EngineConfig, GenerationConfig, Preset
+from ..decoding import Scheduler, Task, generate
+from ..errors import ContextError, PromptError
+from ..hub import config_folder, fingerprint, resolve
+from ..llama import Model, read_state, write_state
+from ..strategy import load_fitted, load_preset
+from .opening import open_context, prepare
+from .prompt import PromptTokenizer
+from .reply import Reply, ReplyStream
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from ..decoding import Live
+    from ..hub import Progress
+    from ..llama import Context
+    from ..text import Message
+    from ..types import Event
+
+logger = logging.getLogger("entropix_edge")
+
+
+class Engine:
+    """An open model that answers prompts. A context manager.
+
+    Several threads may use it; what they generate shares batches, and one of them decodes at a time.
+    """
+
+    def __init__(self, model: Model, context: Context, sequences: int) -> None:
+        self.model = model
+        self.context = context
+        self.sequences = sequences
+        self._scheduler = Scheduler(context, sequences)
+        self._lock = threading.RLock()
+        self._closed = False
+
+    @classmethod
+    def open(
+        cls,
+        model: str | Path = DEFAULT_MODEL,
+        config: EngineConfig | None = None,
+        *,
+        offline: bool = False,
+        progress: Progress | None = None,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> Engine:
+        """Open a model by path, alias, or Hugging Face name, fetching it where that is needed.
+
+        Args:
+            model: a file's path, an alias, `user/repo[:quant]` or `user/repo/file.gguf`.
+            config: how to open it.
+            offline: never reach for the network.
+            progress: told how a download goes.
+            cancelled: asked during the load and each long decode; True stops them.
+
+        Raises:
+            ModelError: it cannot be found, fetched or loaded.
+            ContextError: no memory for the context.
+            ConfigError: a layer that the model does not have.
+        """
+        config = config or EngineConfig()
+        path = resolve(str(model), offline=offline, progress=progress)
+        prepare(config)
+        with contextlib.ExitStack() as stack:
+            opened = stack.enter_context(
+                Model(
+                    path,
+                    gpu_layers=config.gpu_layers,
+                    n_ctx=config.ctx_size or DEFAULT_CTX_SIZE,
+                    mmap=config.mmap,
+                    cancelled=cancelled,
+                )
+            )
+            context = stack.enter_context(open_context(opened, config, cancelled))
+            stack.pop_all()
+            return cls(opened, context, config.sequences)
+
+    @property
+    def watched_layers(self) -> tuple[int, ...]:
+        """The layers whose attention is measured; none where it cannot be."""
+        return self.context.tap.layers if self.context.tap else ()
+
+    @cached_property
+    def fitted(self) -> Preset | None:
+        """The default preset with thresholds fitted to this model; None where `calibrate` has not been run."""
+        found = None
+        with contextlib.suppress(OSError):  # the file is gone, which an open model does not mind
+            found = load_fitted(fingerprint(self.model.path), config_folder() / "presets")
+        if found is None:
+            logger.debug("no thresholds are fitted to this model: those of the default model are used")
+        return found
+
+    def preset(self, name: str = DEFAULT_PRESET) -> Preset:
+        """A preset by name, or by a TOML file's path; the default one fitted to this model, where that was done.
+
+        Raises:
+            ConfigError: no such preset, or one that does not hold.
+        """
+        return (self.fitted if name == DEFAULT_PRESET else None) or load_preset(name)
+
+    def forget(self) -> None:
+        """Free what ended replies left in the cache, so that nothing said before reaches what is said next.
+
+        A prompt that goes on from cells is computed in other portions than a new one, and the last digits differ.
+        """
+        with self._lock:
+            self._check_open()
+            self._scheduler.forget()
+
+    def save_prompt_cache(self, path: Path) -> int:
+        """Write the cells of the reply that ended last to a file, so that another process need not decode them.
+
+        Args:
+            path: replaced, if it is there.
+
+        Returns:
+            How many tokens it holds; 0, and nothing is written, where there are none.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        with self._lock:
+            self._check_open()
+            saved = self._scheduler.saved()
+        if saved is None:
+            return 0
+        tokens, state = saved
+        write_state(path, fingerprint(self.model.path), tokens, state)
+        return len(tokens)
+
+    def load_prompt_cache(self, path: Path) -> int:
+        """Take up what `save_prompt_cache` wrote: the next prompt that begins alike goes on from it.
+
+        Returns:
+            How many tokens it holds.
+
+        Raises:
+            OSError: it cannot be read.
+            ContextError: it is damaged, another model's, or does not fit this context.
+        """
+        tokens, state = read_state(path, fingerprint(self.model.path))
+        with self._lock:
+            self._check_open()
+            if len(tokens) > self.context.room:
+                raise ContextError(
+                    f"the prompt cache {path} holds {len(tokens)} tokens and the context {self.context.room}: "
+                    "raise --ctx-size"
+                )
+            if not self._scheduler.restore(tokens, state):
+                raise ContextError(
+                    f"the prompt cache {path} does not fit: open the model with the --attention and --flash-attn "
+                    "that it was written with"
+                )
+        return len(tokens)
+
+    @cached_property
+    def prompts(self) -> PromptTokenizer:
+        """What turns prompts into tokens: the model's chat template and vocabulary."""
+        return PromptTokenizer(self.model)
+
+    def tokenize_prompt(
+        self,
+        prompt: str | Sequence[Message],
+        *,
+        system: str | None = None,
+        raw: bool = False,
+        parse_special: bool = False,
+    ) -> list[int]:
+        """The tokens that a prompt becomes: `PromptTokenizer.tokenize`."""
+        self._check_open()
+        return self.prompts.tokenize(prompt, system=system, raw=raw, parse_special=parse_special)
+
+    def stream(
+        self,
+        prompt: str | Sequence[Message],
+        config: GenerationConfig | None = None,
+        *,
+        system: str | None = None,
+        raw: bool = False,
+    ) -> ReplyStream:
+        """Generate a reply event by event. Several streams may be read in turns.
+
+        Args:
+            prompt: a text, or the turns of a conversation.
+            config: how to generate.
+            system: a system message to begin with.
+            raw: take the text as it is, without the chat template.
+
+        Raises:
+            PromptError: the prompt is empty, malformed, or longer than the context.
+            TemplateError: the chat template fails.
+            ConfigError: an unknown preset, or a pause that cannot be written with this vocabulary.
+        """
+        config = config or GenerationConfig()
+        tokens = self.tokenize_prompt(prompt, system=system, raw=raw, parse_special=config.parse_special)
+        return self.stream_tokens(tokens, config)
+
+    def stream_tokens(
+        self, tokens: Sequence[int], config: GenerationConfig, *, begun: Sequence[int] = ()
+    ) -> ReplyStream:
+        """Generate a reply to a prompt that is tokens already. Errors as for `stream`.
+
+        What the prompt has in common with one that was or is being answered is not decoded again.
+
+        Args:
+            tokens: the prompt, from `tokenize_prompt`.
+            config: how to generate.
+            begun: tokens that the reply begins with; they count towards `n_predict`, not as generated.
+        """
+        preset = config.preset if isinstance(config.preset, Preset) else self.preset(config.preset)
+        seed = secrets.randbits(32) if config.seed is None else config.seed
+        if not tokens:
+            raise PromptError("the prompt is empty: it has no tokens")
+        if len(tokens) >= self.context.room:
+            raise PromptError(
+                f"the prompt is {len(tokens)} tokens and the context {self.context.room}: "
+                "shorten it or raise --ctx-size"
+            )
+        room = self.context.room if self.sequences == 1 else min(self.context.room, self.model.n_ctx_train)
+        cells = room if config.n_predict < 0 else min(len(tokens) + config.n_predict, room)
+        task = Task(
+            preset=preset,
+            sampler=config.sampler,
+            seed=seed,
+            n_predict=config.n_predict,
+            stop=config.stop,
+            room=cells,
+            begun=tuple(begun),
+        )
+        with self._lock:
+            coming: deque[Event] = deque()
+            generation = generate(tokens, task, self.model.vocabulary, coming.append)
+            live = self._scheduler.add(generation, cells, (*tokens, *begun))
+        return ReplyStream(
+            self.pump, self._drop, live, coming, seed=seed, prompt_tokens=len(tokens), begun=tuple(begun)
+        )
+
+    def generate(
+        self,
+        prompt: str | Sequence[Message],
+        config: GenerationConfig | None = None,
+        *,
+        system: str | None = None,
+        raw: bool = False,
+    ) -> Reply:
+        """Generate a whole reply. Arguments and errors as for `stream`."""
+        with self.stream(prompt, config, system=system, raw=raw) as stream:
+            return stream.reply()
+
+    def pump(self) -> None:
+        """One decode for all replies, whose events then wait in their streams: for who reads many at once."""
+        with self._lock:
+            self._check_open()
+            try:
+                self._scheduler.step()
+            except BaseException:
+                self._scheduler.close()
+                raise
+
+    def close(self) -> None:
+        """End every stream and free the model."""
+        with self._lock:
+            self._closed = True
+            self._scheduler.close()
+            self.context.close()
+            self.model.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ContextError("the engine is closed: open it again")
+
+    def _drop(self, live: Live) -> None:
+        with self._lock:
+            if not self._closed:
+                self._scheduler.remove(live)

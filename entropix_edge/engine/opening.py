@@ -1,0 +1,77 @@
+"""How a model is opened: what was left to the program is chosen here."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from .. import native
+from ..config import DEFAULT_CTX_SIZE
+from ..errors import ConfigError
+from ..llama import Context
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..config import EngineConfig
+    from ..llama import Model
+
+logger = logging.getLogger("entropix_edge")
+
+
+def prepare(config: EngineConfig) -> None:
+    """Compile the kernels where that was not done on this machine, while an interrupt is still an interrupt."""
+    native.prepare([native.KERNELS] if config.attention == "off" else [native.KERNELS, native.TAP])
+
+
+def open_context(model: Model, config: EngineConfig, cancelled: Callable[[], bool] = lambda: False) -> Context:
+    """A context as `config` says, on a model that is open.
+
+    Raises:
+        ContextError: no memory for it.
+        ConfigError: a layer that the model does not have.
+    """
+    return Context(
+        model,
+        n_ctx=_context_size(config, model),
+        batch_size=config.batch_size,
+        sequences=config.sequences + config.forks,
+        threads=config.threads,
+        threads_batch=config.threads_batch,
+        flash_attention=config.flash_attention,
+        layers=_watched_layers(config, model),
+        exact=config.exact,
+        pooled=config.pooled,
+        cancelled=cancelled,
+    )
+
+
+def _context_size(config: EngineConfig, model: Model) -> int:
+    if config.ctx_size is None:
+        return min(model.n_ctx_train, DEFAULT_CTX_SIZE)
+    if config.ctx_size == 0:
+        return model.n_ctx_train
+    if config.ctx_size > model.n_ctx_train and config.sequences == 1:
+        logger.warning(
+            "a context of %d tokens is more than the %d this model was trained for: replies may degrade",
+            config.ctx_size,
+            model.n_ctx_train,
+        )
+    return config.ctx_size
+
+
+def _watched_layers(config: EngineConfig, model: Model) -> tuple[int, ...]:
+    if config.attention == "off":
+        return ()
+    if model.is_recurrent or model.is_hybrid:
+        kind = model.header.architecture
+        logger.warning("a %s model shows no attention; it counts as 0 in every formula", kind)
+        return ()
+    if config.attention == "all":
+        return tuple(range(model.n_layer))
+    if config.attention == "last":
+        return (model.n_layer - 1,)
+    for layer in config.attention:
+        if layer >= model.n_layer:
+            raise ConfigError(f"attention layer {layer} does not exist: this model has 0 to {model.n_layer - 1}")
+    return tuple(dict.fromkeys(config.attention))
