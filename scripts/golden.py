@@ -1,4 +1,5 @@
-"""Write tests/golden.json: greedy token ids of the default model, with the gap between the two best logits.
+"""Write tests/golden.json (greedy token ids of the default model, with the gap between the two best logits) and
+tests/golden_replies.json (every event of replies on a tiny model).
 
 Usage: .venv/bin/python scripts/golden.py
 """
@@ -6,6 +7,8 @@ Usage: .venv/bin/python scripts/golden.py
 from __future__ import annotations
 
 import json
+import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -45,8 +48,15 @@ def follow(engine: Engine, prompt: str) -> list[tuple[int, float]]:
 def main() -> None:
     with Engine.open("smollm2-135m", EngineConfig(attention="off")) as engine:
         golden = {prompt: follow(engine, prompt) for prompt in PROMPTS}
-    path = Path(__file__).parents[1] / "tests" / "golden.json"
-    path.write_text(json.dumps(golden, ensure_ascii=False, indent=None) + "\n", "utf-8")
+    tests = Path(__file__).parents[1] / "tests"
+    (tests / "golden.json").write_text(json.dumps(golden, ensure_ascii=False, indent=None) + "\n", "utf-8")
+    sys.path.insert(0, str(tests))
+    import golden_replies
+
+    with tempfile.TemporaryDirectory() as folder:
+        replies = golden_replies.record(Path(folder))
+    lines = [f"{json.dumps(name)}: {json.dumps(events, ensure_ascii=False)}" for name, events in replies.items()]
+    golden_replies.FILE.write_text("{\n" + ",\n".join(lines) + "\n}\n", "utf-8")
 
 
 if __name__ == "__main__":
