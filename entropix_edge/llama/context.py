@@ -16,6 +16,7 @@ from ..types import Row
 from . import devices
 from .attention import AttentionTap
 from .library import Watch, fresh_errors, llama_functions
+from .lifetime import Handle, forget_handles, has_computed, watch_for_forks
 from .model import cache_bytes
 
 if TYPE_CHECKING:
@@ -112,8 +113,12 @@ class Context:
         room: cells that one sequence may hold.
 
     Raises:
-        ContextError: no memory for it, or attention cannot be read.
+        ContextError: no memory for it, or attention cannot be read. Every method: it is closed, or belongs to the
+            process that this one was forked from.
     """
+
+    handle: Any = Handle()
+    _memory: Any = Handle()
 
     def __init__(
         self,
@@ -156,12 +161,15 @@ class Context:
         if self.tap:
             params.cb_eval = self.tap.callback
             params.cb_eval_user_data = self.tap.user_data
+        watch_for_forks(self)
         errors = fresh_errors()
-        self.handle: Any = llama.llama_init_from_model(model.handle, params)
-        if not self.handle:
+        handle = llama.llama_init_from_model(model.handle, params)
+        if not handle:
             reason = "; ".join(list(errors)[:2]) or "llama.cpp gives no reason"
             raise ContextError(f"a context of {n_ctx} tokens could not be made: {reason}")
-        self._stack.callback(llama.llama_free, self.handle)
+        self.handle = handle
+        self._stack.callback(llama.llama_free, handle)
+        model.contexts.add(self)
         self._stoppable = False
         self.n_ctx = n_ctx  # llama.cpp rounds up; what was asked for is the limit
         self.room = n_ctx if pooled else n_ctx // sequences
@@ -203,6 +211,8 @@ class Context:
             raise ContextError(f"{len(wanted)} rows cannot be had of a context of {self.sequences} sequences")
         if (len(cells) > 1) != self._stoppable:
             self._let_stop(len(cells) > 1)
+        if not self.decode_seconds:
+            has_computed()
         if self.tap:
             self.tap.expect(wanted)
         errors = fresh_errors()
@@ -296,7 +306,13 @@ class Context:
 
     def close(self) -> None:
         """Free the context and its batch."""
+        forget_handles(self)
         self._stack.close()
+
+    def abandon(self, reason: str) -> None:
+        """Leave the context to the process that opened it: every later use raises a ContextError with this reason."""
+        forget_handles(self, reason)
+        self._stack.pop_all()
 
     def __enter__(self) -> Self:
         return self

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from typing import TYPE_CHECKING, Any, Self
+from weakref import WeakSet
 
 import llama_cpp.llama_cpp as llama
 
 from ..errors import ModelFileError
-from . import devices
+from .devices import model_params, offload
 from .header import Header, read_header
 from .library import Watch, fresh_errors, initialise
+from .lifetime import Handle, forget_handles
 from .vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from .context import Context
 
 _BYTES_PER_CACHE_VALUE = 2
 
@@ -31,11 +36,17 @@ class Model:
         vocabulary_only: load the tokenizer and nothing else.
         cancelled: asked during the load; True stops it.
 
+    Attributes:
+        contexts: those made from it that are open.
+
     Raises:
         ModelNotFoundError: no such file.
         ModelFileError: the file is damaged, cannot generate text, or llama.cpp refuses it.
         KeyboardInterrupt: `cancelled` said so.
+        ContextError: methods, those of `vocabulary` too: it is closed.
     """
+
+    handle: Any = Handle()
 
     def __init__(
         self,
@@ -53,7 +64,7 @@ class Model:
         if not vocabulary_only:
             _require_generator(self.header)
         self._stack = contextlib.ExitStack()
-        params = devices.model_params()
+        params = model_params()
         params.vocab_only = vocabulary_only
         params.load_mode = llama.LLAMA_LOAD_MODE_MMAP if mmap else llama.LLAMA_LOAD_MODE_NONE
         self.gpu_layers = 0 if vocabulary_only else self._offload(gpu_layers, n_ctx)
@@ -62,13 +73,16 @@ class Model:
         stop = llama.llama_progress_callback(lambda _progress, _data: not watch())
         params.progress_callback = stop
         errors = fresh_errors()
-        self.handle: Any = llama.llama_model_load_from_file(str(path).encode(), params)
+        handle = llama.llama_model_load_from_file(str(path).encode(), params)
         watch.settle()
-        if not self.handle:
+        if not handle:
             if cancelled():
                 raise KeyboardInterrupt
             raise ModelFileError(f"{path}: llama.cpp cannot load it: {_quote(list(errors))}")
-        self._stack.callback(llama.llama_model_free, self.handle)
+        self.handle = handle
+        self._stack.callback(llama.llama_model_free, handle)
+        self._process = os.getpid()
+        self.contexts: WeakSet[Context] = WeakSet()
         self.vocabulary = Vocabulary(llama.llama_model_get_vocab(self.handle))
         # of a vocabulary alone, llama.cpp must not be asked these
         known = not vocabulary_only
@@ -81,7 +95,7 @@ class Model:
         if gpu_layers == 0:
             return 0
         needed = self.header.file_size + cache_bytes(self.header, n_ctx)
-        return devices.offload(gpu_layers, self.header.n_layers or 0, needed)
+        return offload(gpu_layers, self.header.n_layers or 0, needed)
 
     @property
     def is_recurrent(self) -> bool:
@@ -100,7 +114,13 @@ class Model:
         return found.decode("utf-8", "replace") if found else None
 
     def close(self) -> None:
-        """Free the model. Contexts made from it must be closed before."""
+        """Free the model, and close the contexts that were made from it."""
+        if os.getpid() != self._process:
+            self._stack.pop_all()  # a device's memory is not the child's to free
+        for context in list(self.contexts):
+            context.close()
+        self.vocabulary.close()
+        forget_handles(self)
         self._stack.close()
 
     def __enter__(self) -> Self:

@@ -8,12 +8,15 @@ from typing import Any
 import llama_cpp.llama_cpp as llama
 
 from ..errors import ModelFileError
+from .lifetime import Handle, forget_handles
 
 _NO_TOKEN = -1
 
 
 class Vocabulary:
-    """The tokenizer of an open model. Valid as long as the model is open."""
+    """The tokenizer of an open model. Valid as long as the model is open; then methods raise a ContextError."""
+
+    _handle: Any = Handle()
 
     def __init__(self, handle: Any) -> None:
         self._handle = handle
@@ -101,6 +104,10 @@ class Vocabulary:
     def adds_bos(self) -> bool:
         """Whether texts begin with the begin-of-sequence token."""
         return bool(llama.llama_vocab_get_add_bos(self._handle))
+
+    def close(self) -> None:
+        """Use it no more: the model is about to be freed."""
+        forget_handles(self)
 
     def _text_of(self, token: int) -> str:
         return "" if token == _NO_TOKEN else self.label(token)
