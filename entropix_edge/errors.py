@@ -8,6 +8,7 @@ EntropixError
 │   └── DownloadError      a model could not be fetched
 ├── PromptError            the prompt is empty, or too long for the context
 ├── TemplateError          the model's chat template failed
+├── EncodingError          a text file is not UTF-8, or is no text
 ├── ContextError           llama.cpp could not make the context or decode in it
 └── MetricsError           the model's output is not a distribution (NaN, no finite logit)
 
@@ -45,6 +46,10 @@ class PromptError(EntropixError, ValueError):
 
 class TemplateError(EntropixError):
     """The model's chat template is missing, malformed or forbidden."""
+
+
+class EncodingError(EntropixError, ValueError):
+    """A text file is in another encoding than UTF-8 and does not say so, or is no text."""
 
 
 class ContextError(EntropixError):

@@ -129,6 +129,21 @@ def test_the_prompt_may_come_from_anywhere(generate: Cli, tmp_path: Path) -> Non
     assert generate("-f", file, "world").out == generate("hello\nworld").out
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_a_prompt_file_in_a_known_encoding_is_read(generate: Cli, tmp_path: Path, encoding: str) -> None:
+    file = tmp_path / "notes.txt"
+    file.write_text("hello é", encoding)
+    assert generate("-f", file).out == generate("hello é").out
+
+
+def test_a_prompt_file_in_an_unknown_encoding_is_refused(generate: Cli, tmp_path: Path) -> None:
+    file = tmp_path / "notes.txt"
+    file.write_text("Grüße", "latin-1")
+    result = generate("-f", file)
+    assert (result.code, result.out) == (1, "")
+    assert one_line(result.err).startswith(f"Error: {file} is not UTF-8 text: byte 2 is 0xFC; if it is Latin-1")
+
+
 def test_options_reach_the_table(generate: Cli) -> None:
     assert (
         generate("hello", "--sampler", "greedy").out == generate("hello", "--temp", 0, "--sampler", "temperature").out

@@ -232,7 +232,7 @@ def test_a_folder_is_refused(tmp_path: Path) -> None:
 def test_a_binary_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "model.gguf"
     path.write_bytes(b"GGUF\x03\x00\xff\xfe\x80")
-    assert load_refusal(str(path)) == f"preset file {path} cannot be read: it is not UTF-8 text"
+    assert load_refusal(str(path)) == f"preset file {path} is binary: 2 of its first 9 bytes are control characters"
 
 
 def test_a_complaint_about_a_file_names_the_file(tmp_path: Path) -> None:

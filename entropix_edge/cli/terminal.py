@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
+from ..encoding import decode_text
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
@@ -108,7 +110,7 @@ def _text_of(file: BinaryIO, name: str) -> str:
     data = file.read(_LONGEST_PROMPT + 1)
     if len(data) > _LONGEST_PROMPT:
         raise click.UsageError(f"{name} holds more than {_LONGEST_PROMPT // 2**20} MiB: that is no prompt")
-    return data.decode("utf-8", "replace")
+    return decode_text(data, name)
 
 
 def _stdin_brings_text(*, needed: bool) -> bool:

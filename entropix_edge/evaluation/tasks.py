@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ConfigError
+from ..encoding import decode_text
+from ..errors import ConfigError, EncodingError
 from ..sessions import check_extractor, extract
 
 if TYPE_CHECKING:
@@ -85,8 +86,10 @@ def _lines(path: Path) -> list[str]:
     try:
         if path.suffix == ".gz":
             data = gzip.decompress(data)
-        return data.decode("utf-8").split("\n")
-    except (EOFError, OSError, UnicodeDecodeError, zlib.error) as error:
+        return decode_text(data, str(path)).split("\n")
+    except EncodingError as error:
+        raise ConfigError(str(error)) from error
+    except (EOFError, OSError, zlib.error) as error:
         raise ConfigError(f"{path} cannot be read: it must be UTF-8 text, or that gzipped ({error})") from error
 
 

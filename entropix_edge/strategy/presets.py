@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, Literal, get_origin, get_type_hints
 
 from ..config import DEFAULT_PRESET, Preset
-from ..errors import ConfigError
+from ..encoding import decode_text
+from ..errors import ConfigError, EncodingError
 
 logger = logging.getLogger("entropix_edge")
 
@@ -51,10 +52,11 @@ def load_preset(name: str) -> Preset:
     if path.exists() and not path.is_file() and not path.is_dir():
         raise ConfigError(f"preset file {name} is no regular file: it must be a TOML file")
     try:
-        return read_preset(path.read_text("utf-8"), path.stem)
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise ConfigError(f"preset file {name} cannot be read: {reason}") from error
+        return read_preset(decode_text(path.read_bytes(), f"preset file {name}"), path.stem)
+    except OSError as error:
+        raise ConfigError(f"preset file {name} cannot be read: {error.strerror}") from error
+    except EncodingError as error:
+        raise ConfigError(str(error)) from error
     except ConfigError as error:
         raise ConfigError(f"preset file {name}: {error}") from error
 
@@ -72,8 +74,8 @@ def load_fitted(fingerprint: str, folder: Path) -> Preset | None:
     for file in (folder / name, _SHIPPED / "fitted" / name):
         try:
             if file.is_file():
-                return read_fitted(file.read_text("utf-8"))
-        except (OSError, UnicodeDecodeError, ConfigError) as error:
+                return read_fitted(decode_text(file.read_bytes(), "the file"))
+        except (OSError, EncodingError, ConfigError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             logger.warning("the fitted preset %s is left out: %s; run `entropix-edge calibrate` again", file, reason)
     return None
