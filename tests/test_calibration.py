@@ -25,17 +25,17 @@ from entropix_edge.evaluation.calibration import (
     TARGETS,
     Observation,
     Questionnaire,
-    Record,
     as_toml,
     deciles,
     fit,
     measure,
+    open_record,
     settings,
     shares,
     shipped_prompts,
     thresholds,
 )
-from entropix_edge.hub import config_folder, fingerprint
+from entropix_edge.storage import config_folder, fingerprint
 from entropix_edge.strategy import THRESHOLDS, load_fitted, preset_names, read_fitted, read_preset
 
 EDGE = load_preset("edge")
@@ -148,7 +148,7 @@ def engine(tiny_model: Path) -> Iterator[Engine]:
 
 
 def measured(engine: Engine, path: Path, **options: Any) -> list[Observation]:
-    record = Record(path, settings(engine, ASKED, "f"), anew=options.pop("anew", False))
+    record = open_record(path, settings(engine, ASKED, "f"), anew=options.pop("anew", False))
     try:
         return measure(engine, ASKED, record, **options)
     finally:
@@ -193,20 +193,20 @@ def test_what_is_there_is_not_measured_again_unless_settings_changed(engine: Eng
     assert told
     for changed in ({"version": 0}, {}):
         known = settings(engine, ASKED, "f")
-        same = Record(path, known)
+        same = open_record(path, known)
         same.close()
-        assert len(same.groups) == len(ASKED.groups)
-        other = Record(path, known | changed | {"model": "another"})
-        assert other.groups == []
-        other.remove()
-        assert not path.exists()
+        assert len(same.records) == len(ASKED.groups)
+        other = open_record(path, known | changed | {"model": "another"})
+        assert other.records == []
+        other.close()
         measured(engine, path)
 
 
 @pytest.mark.parametrize(
     "line",
     [
-        '{"group": 1, "observations": []}',
+        '{"observations": []',
+        '{"group": 0}',
         '{"group": 0, "observations": [[1.0, NaN]]}',
         '{"group": 0, "observations": 3}',
         '{"group": 0, "observations": [[-1.0, 2.0]]}',
@@ -217,12 +217,12 @@ def test_what_is_there_is_not_measured_again_unless_settings_changed(engine: Eng
         "7",
     ],
 )
-def test_a_line_that_is_no_group_ends_the_record(tmp_path: Path, line: str) -> None:
+def test_a_record_with_a_line_that_is_no_group_begins_anew(tmp_path: Path, line: str) -> None:
     path = tmp_path / "record.jsonl"
     path.write_text(json.dumps({"settings": {}}) + "\n" + line + "\n", "utf-8")
-    record = Record(path, {})
+    record = open_record(path, {})
     record.close()
-    assert record.groups == []
+    assert record.records == []
     assert path.read_text("utf-8") == json.dumps({"settings": {}}) + "\n"
 
 
@@ -336,16 +336,6 @@ def test_a_shipped_fit_comes_second(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     seen = uniform(5, 6)
     (own / "abc.toml").write_text(as_toml(fit(seen, EDGE), seen, "tiny"), "utf-8")
     assert load_fitted("abc", own) == fit(seen, EDGE)
-
-
-@pytest.mark.skipif(os.uname().sysname == "Darwin", reason="macOS has one folder for both")
-def test_settings_live_where_the_platform_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert config_folder() == tmp_path / "home"
-    monkeypatch.delenv("ENTROPIX_EDGE_HOME")
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "settings"))
-    assert config_folder() == tmp_path / "settings" / "entropix-edge"
-    monkeypatch.setenv("XDG_CONFIG_HOME", "relative")
-    assert config_folder() == Path.home() / ".config" / "entropix-edge"
 
 
 # --- the command ----------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from entropix_edge.engine import Engine
 from entropix_edge.errors import ConfigError
 from entropix_edge.evaluation.policies import DEFAULT_POLICIES, policy, reads_attention
 from entropix_edge.evaluation.report import columns, markdown, summarise
-from entropix_edge.evaluation.results import Result, ResultFile, read_results
+from entropix_edge.evaluation.results import Result, open_results, read_results
 from entropix_edge.evaluation.run import Question, Run, questions
 from entropix_edge.evaluation.statistics import paired_difference, wilson
 from entropix_edge.evaluation.tasks import Problem, read_problems
@@ -115,14 +115,14 @@ def result(problem: str = "p", name: str = "greedy", **changes: Any) -> Result:
 @pytest.mark.parametrize("torn", ["", '{"problem": "c", "pol', '{"pro'])
 def test_a_killed_run_goes_on(tmp_path: Path, torn: str) -> None:
     path = tmp_path / "results.jsonl"
-    file = ResultFile(path, {"model": "m"})
+    file = open_results(path, {"model": "m"})
     file.add(result("a"))
     file.add(result("b", found=None, roads=(("4", 0.5, 3), (None, 0.1, 2)), right=False))
     file.close()
     with path.open("a") as end:
         end.write(torn)
-    again = ResultFile(path, {"model": "m"})
-    assert [each.problem for each in again.results] == ["a", "b"]
+    again = open_results(path, {"model": "m"})
+    assert [each.problem for each in again.records] == ["a", "b"]
     again.add(result("c"))
     again.close()
     settings, results = read_results(path)
@@ -134,30 +134,23 @@ def test_a_killed_run_goes_on(tmp_path: Path, torn: str) -> None:
     ]
 
 
-def test_a_file_torn_in_its_first_line_begins_anew(tmp_path: Path) -> None:
-    path = tmp_path / "results.jsonl"
-    path.write_text('{"settings": {"mo')
-    with pytest.raises(ConfigError, match="no results file"):
-        ResultFile(path, {"model": "m"})
-    assert path.read_text() == '{"settings": {"mo', "what is not ours is left alone"
-
-
 def test_results_of_other_settings_are_not_mixed(tmp_path: Path) -> None:
     path = tmp_path / "results.jsonl"
-    ResultFile(path, {"model": "m", "n_predict": 5}).close()
+    open_results(path, {"model": "m", "n_predict": 5}).close()
     with pytest.raises(ConfigError, match=r"n_predict 5, and this run has 6"):
-        ResultFile(path, {"model": "m", "n_predict": 6})
+        open_results(path, {"model": "m", "n_predict": 6})
 
 
-@pytest.mark.parametrize(
-    "text", ["hello\n", "[1]\n", '{"settings": 3}\n', '{"settings": {}}\n{"problem": 1}\n', "\xff\n"]
-)
-def test_a_file_that_holds_something_else_is_refused(tmp_path: Path, text: str) -> None:
-    path = tmp_path / "notes.txt"
-    path.write_bytes(text.encode("latin-1"))
-    with pytest.raises(ConfigError, match=r"notes\.txt"):
-        ResultFile(path, {})
-    assert path.read_bytes() == text.encode("latin-1")
+def test_a_line_that_is_no_result_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    path.write_text('{"settings": {}}\n{"problem": 1}\n')
+    with pytest.raises(ConfigError, match=r"line 2 is not a record of a results file: '\{\"problem"):
+        open_results(path, {})
+
+
+def test_layers_by_number_are_the_same_settings_when_read_again(tmp_path: Path) -> None:
+    for _ in range(2):
+        open_results(tmp_path / "results.jsonl", {"attention": (0, 1)}).close()
 
 
 # --- the report -----------------------------------------------------------------------------------
@@ -232,16 +225,16 @@ def test_every_question_is_answered_once(engine: Engine) -> None:
 def test_a_stopped_run_goes_on_to_the_same_results(engine: Engine, tmp_path: Path) -> None:
     asked = ask("temperature", seeds=3)
     whole = {each.key: (each.found, each.written_tokens) for each in Run(engine, n_predict=12).answer(asked)}
-    file = ResultFile(tmp_path / "results.jsonl", {})
-    for each in Run(engine, n_predict=12).answer(asked, lambda: len(file.results) >= 4):
+    file = open_results(tmp_path / "results.jsonl", {})
+    for each in Run(engine, n_predict=12).answer(asked, lambda: len(file.records) >= 4):
         file.add(each)
-    assert 4 <= len(file.results) < len(asked)
-    done = {each.key for each in file.results}
+    assert 4 <= len(file.records) < len(asked)
+    done = {each.key for each in file.records}
     for each in Run(engine, n_predict=12).answer([question for question in asked if question.key not in done]):
         file.add(each)
     file.close()
-    assert {each.key: (each.found, each.written_tokens) for each in file.results} == whole
-    assert len(file.results) == len(whole)
+    assert {each.key: (each.found, each.written_tokens) for each in file.records} == whole
+    assert len(file.records) == len(whole)
 
 
 def test_a_problem_that_does_not_fit_is_a_result(engine: Engine) -> None:
@@ -261,7 +254,7 @@ def test_the_shipped_problems_are_read() -> None:
 
 def test_a_result_is_one_line_of_json(tmp_path: Path) -> None:
     path = tmp_path / "results.jsonl"
-    file = ResultFile(path, {})
+    file = open_results(path, {})
     file.add(result(found="a\nb "))
     file.close()
     assert len(path.read_bytes().splitlines()) == 2

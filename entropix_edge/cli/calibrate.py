@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..config import DEFAULT_PRESET, EngineConfig
-from ..hub import config_folder, data_folder, fingerprint, write_whole
+from ..storage import config_folder, data_folder, fingerprint, write_whole
 from ..strategy import load_preset
 from . import EXIT_INTERRUPTED
 from .options import model_name, model_options, threads_option, verbose_option
@@ -72,7 +72,7 @@ def _calibrate(options: dict[str, Any], interrupt: Interrupt) -> int:
     if interrupt():
         return _interrupted()
     fitted = fit(observations, load_preset(DEFAULT_PRESET))
-    write_whole(target, as_toml(fitted, observations, path.name))
+    write_whole(target, [as_toml(fitted, observations, path.name).encode()])
     record_path.unlink(missing_ok=True)
     _report(observations, before, fitted)
     console().print(f"The preset is used with this model from now on: {target}", markup=False)
@@ -90,13 +90,14 @@ def _measure(
     """Ask the model, and show how it goes."""
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-    from ..evaluation.calibration import Questionnaire, Record, measure, settings, shipped_prompts
+    from ..evaluation.calibration import Questionnaire, measure, open_record, settings, shipped_prompts
 
     questionnaire = Questionnaire(shipped_prompts())
-    record = Record(record_path, settings(engine, questionnaire, mark), anew=options["force"])
+    record_path.parent.mkdir(parents=True, exist_ok=True)
+    record = open_record(record_path, settings(engine, questionnaire, mark), anew=options["force"])
     columns = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()
     bar = Progress(*columns, console=console(), transient=True, disable=not console().is_terminal)
-    if record.groups:
+    if record.records:
         console().print("Continuing an interrupted run (--force begins anew).")
     try:
         with bar:

@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from ..engine import Engine
     from ..evaluation.policies import Policy
     from ..evaluation.report import Row
-    from ..evaluation.results import Result, ResultFile
+    from ..evaluation.results import Result
     from ..evaluation.run import Question
     from ..evaluation.tasks import Problem
+    from ..storage import Log
 
 _WIDTH = 120  # characters, where there is no terminal
 _PROMPT_CELLS = 512  # tokens of context for the prompt of each problem in flight
@@ -136,7 +137,7 @@ def _evaluate(
     interrupt: Interrupt,
 ) -> int:
     from ..engine import Engine, prepare
-    from ..evaluation.results import ResultFile
+    from ..evaluation.results import open_results
     from ..evaluation.run import questions
     from ..hub import resolve
 
@@ -147,14 +148,14 @@ def _evaluate(
     with interrupt.deferring(), Engine.open(path, config, cancelled=interrupt) as engine:
         settings = _settings(engine, config, options)
         out = options["out"] or _default_out(settings)
-        results = ResultFile(out, settings)
+        results = open_results(out, settings)
         asked = questions(policies, problems, options["seeds"])
         try:
             _answer(engine, asked, results, options, interrupt)
         finally:
             results.close()
     known = {problem.id for problem in problems}
-    _report([result for result in results.results if result.problem in known], settings, options)
+    _report([result for result in results.records if result.problem in known], settings, options)
     console().print(f"Results: {out}", markup=False)
     return EXIT_INTERRUPTED if interrupt() else 0
 
@@ -173,7 +174,7 @@ def _settings(engine: Engine, config: EngineConfig, options: dict[str, Any]) -> 
 
 
 def _default_out(settings: dict[str, Any]) -> Path:
-    from ..hub.paths import data_folder
+    from ..storage import data_folder
 
     digest: str = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
     folder = data_folder() / "evaluations"
@@ -184,7 +185,7 @@ def _default_out(settings: dict[str, Any]) -> Path:
 def _answer(
     engine: Engine,
     asked: Sequence[Question],
-    results: ResultFile,
+    results: Log[Result],
     options: dict[str, Any],
     interrupt: Interrupt,
 ) -> None:
@@ -193,7 +194,7 @@ def _answer(
 
     from ..evaluation.run import Run
 
-    done = {result.key for result in results.results}
+    done = {result.key for result in results.records}
     missing = [question for question in asked if question.key not in done]
     totals: dict[str, int] = {}
     for question in asked:
@@ -218,7 +219,7 @@ def _answer(
             progress.update(tasks[name], completed=ended[name], accuracy=accuracy)
 
         wanted = {question.key for question in asked}
-        for result in results.results:
+        for result in results.records:
             if result.key in wanted:
                 count(result)
         run = Run(engine, n_predict=options["n_predict"], keep_text=options["keep_text"])

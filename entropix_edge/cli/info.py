@@ -11,7 +11,8 @@ from rich.filesize import decimal
 
 from ..config import DEFAULT_PRESET
 from ..errors import ConfigError
-from ..hub import fingerprint, resolve
+from ..hub import resolve
+from ..storage import fingerprint
 from ..strategy import load_preset
 from .options import verbose_option
 from .terminal import DownloadBar, set_up_logging

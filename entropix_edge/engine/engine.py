@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Self
 from ..config import DEFAULT_CTX_SIZE, DEFAULT_MODEL, DEFAULT_PRESET, EngineConfig, GenerationConfig, Preset
 from ..decoding import Scheduler, Task, generate
 from ..errors import ContextError, PromptError
-from ..hub import config_folder, fingerprint, resolve
+from ..hub import resolve
 from ..llama import Model, read_state, write_state
+from ..storage import config_folder, fingerprint
 from ..strategy import load_fitted, load_preset
 from .opening import open_context, prepare
 from .prompt import PromptTokenizer
@@ -96,9 +97,11 @@ class Engine:
     @cached_property
     def fitted(self) -> Preset | None:
         """The default preset with thresholds fitted to this model; None where `calibrate` has not been run."""
-        found = None
+        found = folder = None
+        with contextlib.suppress(OSError):  # a user without a home
+            folder = config_folder() / "presets"
         with contextlib.suppress(OSError):  # the file is gone, which an open model does not mind
-            found = load_fitted(fingerprint(self.model.path), config_folder() / "presets")
+            found = load_fitted(fingerprint(self.model.path), folder)
         if found is None:
             logger.debug("no thresholds are fitted to this model: those of the default model are used")
         return found

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ..config import DEFAULT_PRESET, GenerationConfig
-from ..errors import ModelError, PromptError
+from ..errors import ConfigError, ModelError, PromptError
+from ..storage import Log, LogFormat
 from ..strategy import THRESHOLDS, classify, load_preset, override
 from ..types import Metrics, Strategy
 
@@ -107,87 +108,42 @@ def shipped_prompts() -> tuple[str, ...]:
     return tuple(prompt for prompts in tomllib.loads(text).values() for prompt in prompts)
 
 
-class Record:
+Group = list[Observation]  # what was measured at the tokens of one group of prompts
+
+
+def open_record(path: Path, settings: Mapping[str, Any], *, anew: bool = False) -> Log[Group]:
     """The observations of a calibration under way, on disk: one line a group of prompts.
 
     Groups are whole or not there, so that a run in two parts measures what one run does.
 
     Args:
-        path: of the file; begun anew if it was written with other settings, or `anew`.
-        settings: what the observations depend on.
+        path: of the file, in a folder that exists.
+        settings: what the observations depend on; a file with others, or one that is damaged, is begun anew.
         anew: forget what is there.
 
     Raises:
         OSError: it cannot be read or written.
     """
-
-    def __init__(self, path: Path, settings: dict[str, Any], *, anew: bool = False) -> None:
-        self.path = path
-        self.groups: list[list[Observation]] = []
-        path.parent.mkdir(parents=True, exist_ok=True)
-        whole = 0 if anew else self._read(settings)
-        self._file = path.open("r+b" if whole else "wb")
-        self._file.truncate(whole)
-        self._file.seek(whole)
-        if not whole:
-            self._write({"settings": settings})
-
-    def _read(self, settings: dict[str, Any]) -> int:
-        """Take the groups that are there and whole; how many bytes those are."""
-        try:
-            lines = self.path.read_bytes().splitlines(keepends=True)
-        except FileNotFoundError:
-            return 0
-        if not lines or _parsed(lines[0]) != {"settings": json.loads(json.dumps(settings))}:
-            return 0
-        whole = len(lines[0])
-        for line in lines[1:]:
-            group = _group(_parsed(line), len(self.groups))
-            if group is None:
-                break
-            self.groups.append(group)
-            whole += len(line)
-        return whole
-
-    def add(self, group: Sequence[Observation]) -> None:
-        """Append a group's observations, and hand them to the system at once."""
-        self._write({"group": len(self.groups), "observations": group})
-        self.groups.append(list(group))
-
-    def _write(self, record: dict[str, Any]) -> None:
-        self._file.write(json.dumps(record).encode() + b"\n")
-        self._file.flush()
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-
-    def remove(self) -> None:
-        """Close the file and delete it."""
-        self.close()
-        self.path.unlink(missing_ok=True)
+    try:
+        return Log(path, _FORMAT, settings, anew=anew)
+    except ConfigError:
+        return Log(path, _FORMAT, settings, anew=True)
 
 
-def _parsed(line: bytes) -> Any:
-    """A whole line's value; None where it is torn."""
-    with contextlib.suppress(ValueError, RecursionError):
-        return json.loads(line) if line.endswith(b"\n") else None
-    return None
-
-
-def _group(value: Any, index: int) -> list[Observation] | None:
-    match value:
-        case {"group": found, "observations": [*rows]} if found == index:
-            with contextlib.suppress(TypeError):
-                group = [Observation(*row) for row in rows]
-                return group if all(_is_sound(observation) for observation in group) else None
-    return None
+def _parse_group(value: Any) -> Group:
+    group = [Observation(*row) for row in value["observations"]]
+    if not all(map(_is_sound, group)):
+        raise ValueError("not measurements")
+    return group
 
 
 def _is_sound(observation: Observation) -> bool:
     entropy, varentropy, *attention = observation
     seen = [value for value in attention if value is not None]
     return all(type(value) is float and 0 <= value < math.inf for value in (entropy, varentropy, *seen))
+
+
+_FORMAT = LogFormat("calibration record", _parse_group, lambda group: {"observations": group})
 
 
 def settings(engine: Engine, questionnaire: Questionnaire, fingerprint: str) -> dict[str, Any]:
@@ -205,7 +161,7 @@ def settings(engine: Engine, questionnaire: Questionnaire, fingerprint: str) -> 
 def measure(
     engine: Engine,
     questionnaire: Questionnaire,
-    record: Record,
+    record: Log[Group],
     *,
     progress: Callable[[int], None] = lambda _tokens: None,
     cancelled: Callable[[], bool] = lambda: False,
@@ -225,12 +181,12 @@ def measure(
     Raises:
         EntropixError: the model fails.
     """
-    for group in questionnaire.groups[len(record.groups) :]:
+    for group in questionnaire.groups[len(record.records) :]:
         found = _measure_group(engine, questionnaire, group, progress, cancelled)
         if found is None:
             break
         record.add(found)
-    return [observation for group in record.groups for observation in group]
+    return [observation for group in record.records for observation in group]
 
 
 def _measure_group(

@@ -2,9 +2,7 @@
 
 from .catalogue import CatalogueModel, aliases, catalogue_models
 from .models import InstalledModel, installed, remove, resolve
-from .paths import config_folder, data_folder, write_whole
 from .progress import Progress
-from .verify import fingerprint
 
 __all__ = [
     "CatalogueModel",
@@ -12,11 +10,7 @@ __all__ = [
     "Progress",
     "aliases",
     "catalogue_models",
-    "config_folder",
-    "data_folder",
-    "fingerprint",
     "installed",
     "remove",
     "resolve",
-    "write_whole",
 ]

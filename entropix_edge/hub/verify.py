@@ -1,18 +1,14 @@
-"""Is the file on disk the one that was meant? Its checksum, computed once and remembered; its fingerprint."""
+"""Is the file on disk the one that was meant? Its checksum, computed once and remembered."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
-from .paths import data_folder, write_whole
+from ..storage import data_folder, write_whole
 from .progress import Progress, hash_file, silent
-
-_END, _BLOCK, _BLOCKS = 1 << 16, 1 << 12, 12  # bytes of either end, bytes of a block between, how many blocks
 
 
 def matches(path: Path, sha256: str, *, size: int | None = None, progress: Progress = silent) -> bool:
@@ -54,26 +50,9 @@ def remember(path: Path, sha256: str) -> None:
         found = path.stat()
         record = {name: entry for name, entry in _read_record().items() if Path(name).exists()}
         record[str(path.resolve())] = [found.st_size, found.st_mtime_ns, sha256]
-        write_whole(_record_path(), json.dumps(record, indent=1))
-
-
-def fingerprint(path: Path) -> str:
-    """Return a name for a file's content, 16 hexadecimal digits, from its size and samples of it.
-
-    A matter of milliseconds whatever the size: it tells models apart, and proves nothing.
-
-    Raises:
-        OSError: the file cannot be read.
-    """
-    with path.open("rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        digest = hashlib.sha256(f"{size}\n".encode())
-        between = max(size - _BLOCK, 0)
-        starts = [between * index // (_BLOCKS + 1) for index in range(1, _BLOCKS + 1)]
-        for start, length in [(0, _END), *((start, _BLOCK) for start in starts), (max(size - _END, 0), _END)]:
-            file.seek(start)
-            digest.update(file.read(length))
-    return digest.hexdigest()[:16]
+        path = _record_path()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, [json.dumps(record, indent=1).encode()])
 
 
 def _record_path() -> Path:

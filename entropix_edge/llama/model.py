@@ -73,7 +73,7 @@ class Model:
         stop = llama.llama_progress_callback(lambda _progress, _data: not watch())
         params.progress_callback = stop
         errors = fresh_errors()
-        handle = llama.llama_model_load_from_file(str(path).encode(), params)
+        handle = llama.llama_model_load_from_file(os.fsencode(path), params)
         watch.settle()
         if not handle:
             if cancelled():

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # A process that does no more than it must to say one token: model, cells, threads, flash attention, repacking, text.
 RAW_PROCESS = """
-import ctypes, sys, time
+import ctypes, os, sys, time
 import llama_cpp.llama_cpp as llama
 import numpy as np
 path, n_ctx, threads, flash, repack, prompt = sys.argv[1:]
@@ -31,7 +31,7 @@ llama.llama_log_set(quiet, ctypes.c_void_p(0))
 llama.llama_backend_init()
 params = llama.llama_model_default_params()
 params.use_extra_bufts = bool(int(repack))
-model = llama.llama_model_load_from_file(path.encode(), params)
+model = llama.llama_model_load_from_file(os.fsencode(path), params)
 params = llama.llama_context_default_params()
 params.n_ctx, params.n_threads, params.n_threads_batch = int(n_ctx), int(threads), int(threads)
 params.flash_attn_type = int(flash)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import ContextError
+from ..storage import write_whole
 from .devices import llama_cpp_version
 
 if TYPE_CHECKING:
@@ -41,16 +40,7 @@ def write_state(path: Path, model: str, tokens: Sequence[int], state: bytes) -> 
         "tokens": len(tokens),
         "checksum": _checksum(held, state),
     }
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        try:
-            file.write(json.dumps(header).encode() + b"\n")
-            file.write(held)
-            file.write(state)
-            file.close()
-            os.replace(file.name, path)
-        except BaseException:
-            os.unlink(file.name)
-            raise
+    write_whole(path, [json.dumps(header).encode() + b"\n", held, state], durable=False)
 
 
 def read_state(path: Path, model: str) -> tuple[list[int], bytes]:

@@ -61,17 +61,17 @@ def load_preset(name: str) -> Preset:
         raise ConfigError(f"preset file {name}: {error}") from error
 
 
-def load_fitted(fingerprint: str, folder: Path) -> Preset | None:
+def load_fitted(fingerprint: str, folder: Path | None) -> Preset | None:
     """The default preset with the thresholds that were fitted to one model; None where none were.
 
     A file that does not hold is left out with a warning.
 
     Args:
         fingerprint: of the model's file.
-        folder: of the user's own fitted presets, which come before the shipped ones.
+        folder: of the user's own fitted presets, which come before the shipped ones; None where there is none.
     """
     name = f"{fingerprint}.toml"
-    for file in (folder / name, _SHIPPED / "fitted" / name):
+    for file in [*([folder / name] if folder else []), _SHIPPED / "fitted" / name]:
         try:
             if file.is_file():
                 return read_fitted(decode_text(file.read_bytes(), "the file"))
