@@ -322,7 +322,7 @@ def test_a_damaged_fitted_preset_warns_and_is_left_out(
 
 
 def test_a_shipped_fit_comes_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("entropix_edge.strategy.config._SHIPPED", tmp_path)
+    monkeypatch.setattr("entropix_edge.strategy.presets._SHIPPED", tmp_path)
     for name in ("edge", "article"):
         source = Path(load_preset.__code__.co_filename).parent / "presets" / f"{name}.toml"
         shutil.copy(source, tmp_path)
