@@ -111,16 +111,21 @@ def _median(found: Sequence[Start]) -> Start:
     )
 
 
-def throttling() -> str | None:
+def throttling(root: Path = Path("/")) -> str | None:
     """What a Raspberry Pi says of its throttling; None on other machines.
 
     Bits as in the firmware's `get_throttled`: https://www.raspberrypi.com/documentation/computers/os.html
+
+    Args:
+        root: the folder that `/sys` is in.
     """
-    try:
-        bits = int(Path("/sys/devices/platform/soc/soc:firmware/get_throttled").read_text(), 16)
-    except (OSError, ValueError):
-        return None
-    return describe_throttling(bits)
+    for file in sorted((root / "sys/devices/platform").glob("soc*/soc*:firmware/get_throttled")):
+        with contextlib.suppress(OSError, ValueError):
+            return describe_throttling(int(file.read_text(), 16))
+    with contextlib.suppress(OSError, ValueError, subprocess.SubprocessError):
+        said = subprocess.run(["vcgencmd", "get_throttled"], capture_output=True, text=True, check=True, timeout=5)
+        return describe_throttling(int(said.stdout.partition("=")[2], 16))  # such as "throttled=0x50000"
+    return None
 
 
 def describe_throttling(bits: int) -> str:

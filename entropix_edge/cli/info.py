@@ -116,8 +116,11 @@ def _template(header: Header) -> str:
 
 
 def _device(device: Any) -> str:
-    memory = f", {decimal(device.free_memory)} free" if device.free_memory else ""
-    return f"{device.name} ({device.kind}): {device.description}{memory}"
+    name = device.name if device.name == device.kind else f"{device.name} ({device.kind})"
+    memory = f", {decimal(device.total_memory)} of memory" if device.total_memory else ""
+    if 0 < device.free_memory < device.total_memory:
+        memory += f", {decimal(device.free_memory)} available"
+    return f"{name}: {device.description}{memory}"
 
 
 def _offload() -> str:

@@ -13,10 +13,10 @@ import numpy as np
 
 from ..errors import ContextError
 from ..types import Row
-from . import devices
 from .attention import AttentionTap
 from .library import Watch, fresh_errors, llama_functions
 from .lifetime import Handle, forget_handles, has_computed, watch_for_forks
+from .machine import available_memory, default_threads
 from .model import cache_bytes
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ class Context:
         params.n_ctx = n_ctx
         params.n_batch = params.n_ubatch = self.n_batch
         params.n_seq_max = params.n_outputs_max = sequences
-        params.n_threads = threads or devices.default_threads()
+        params.n_threads = threads or default_threads()
         params.n_threads_batch = threads_batch or params.n_threads
         if layers or (not pooled and flash_attention == "auto"):  # single tokens of many parts: 1.4 times as fast
             flash_attention = "off"
@@ -187,7 +187,7 @@ class Context:
         needed = cache_bytes(model.header, n_ctx) + 4 * model.n_vocab * self.sequences
         if attention:
             needed += 4 * self.n_batch * n_ctx * model.n_head + 4 * (self.sequences + 1) * n_ctx * model.n_head
-        available = devices.available_memory()
+        available = available_memory()
         if available is not None and needed > available:
             raise ContextError(
                 f"a context of {n_ctx} tokens needs about {needed / 2**30:.1f} GiB "

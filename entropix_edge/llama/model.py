@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from .context import Context
-
 _BYTES_PER_CACHE_VALUE = 2
 
 
@@ -82,7 +80,7 @@ class Model:
         self.handle = handle
         self._stack.callback(llama.llama_model_free, handle)
         self._process = os.getpid()
-        self.contexts: WeakSet[Context] = WeakSet()
+        self.contexts: WeakSet[Any] = WeakSet()
         self.vocabulary = Vocabulary(llama.llama_model_get_vocab(self.handle))
         # of a vocabulary alone, llama.cpp must not be asked these
         known = not vocabulary_only
