@@ -49,7 +49,8 @@ class TraceWriter:
 
     def __init__(self, path: Path, header: dict[str, Any]) -> None:
         self._path = path
-        self._file = path.open("w", encoding="utf-8", buffering=1)
+        # json escapes what UTF-8 cannot say, half a surrogate pair from a file name, in the same form
+        self._file = path.open("w", encoding="utf-8", errors="backslashreplace", buffering=1)
         self.failed = False
         self._write(header)
 
