@@ -106,6 +106,21 @@ def _shapes() -> dict[str, tuple[int, ...]]:
     return shapes
 
 
+def write_other(path: Path, kind: str | None, architecture: str, *, tokenizer: bool = False) -> Path:
+    """A file that goes with a model: an adapter, an importance matrix, a projector."""
+    writer = gguf.GGUFWriter(path, architecture)
+    if kind is not None:
+        writer.add_type(kind)
+    if tokenizer:
+        _add_tokenizer(writer)
+    writer.add_tensor("blk.0.attn_q.weight.lora_a", np.ones((4, 8), np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
 def data_offset(good: Path) -> int:
     """Where the tensors' data begins, in bytes."""
     return good.stat().st_size - sum(4 * int(np.prod(shape)) for shape in _shapes().values())
@@ -177,8 +192,6 @@ def _patches(size: int) -> dict[str, Patch]:
         "llama.rope.dimension_count": (0, 15, 14, 18, 2**31 - 1),
         "llama.expert_count": (1, 2000),
         "general.alignment": (0, 1, 16, 33, 2**31),
-        "tokenizer.ggml.bos_token_id": (300, 2**32 - 1),
-        "tokenizer.ggml.eos_token_id": (300, 2**31),
     }
     for key, numbers in counts.items():
         patches |= {f"{key} {number}": _value(key, struct.pack("<I", number)) for number in numbers}

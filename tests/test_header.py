@@ -61,6 +61,22 @@ def test_every_damaged_file_is_refused(files: dict[str, Path]) -> None:
     assert "299; expected all 300" in messages["two tokens alike"]
 
 
+@pytest.mark.parametrize(
+    ("kind", "architecture", "said"),
+    [
+        ("adapter", "llama", "is a LoRA adapter, not a model; expected the model that it was made for"),
+        ("imatrix", "", "is an importance matrix, not a model; expected the model that was quantised with it"),
+        ("mmproj", "clip", "is a multimodal projector, not a model; expected the language model that it belongs to"),
+        (None, "clip", "is a multimodal projector, not a model; expected the language model that it belongs to"),
+    ],
+)
+def test_what_goes_with_a_model_is_named(kind: str | None, architecture: str, said: str, tmp_path: Path) -> None:
+    path = damaged.write_other(tmp_path / "other.gguf", kind, architecture)
+    assert refusal(path) == f"{path}: {said}"
+    path = damaged.write_other(tmp_path / "with_tokens.gguf", kind, architecture, tokenizer=True)
+    assert refusal(path) == f"{path}: {said}"
+
+
 def test_not_a_file(tmp_path: Path) -> None:
     with pytest.raises(ModelNotFoundError, match=r"absent\.gguf: no such file"):
         read_header(tmp_path / "absent.gguf")

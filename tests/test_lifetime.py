@@ -6,7 +6,6 @@ import inspect
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,48 +16,40 @@ from entropix_edge.llama import Context, Model, Vocabulary
 from entropix_edge.types import Cell
 
 CELLS = [Cell(5, 0, 0, wanted=True)]
-CALLS: dict[type, dict[str, Callable[[Any], object]]] = {
-    Context: {
-        "decode": lambda context: context.decode(CELLS),
-        "fork": lambda context: context.fork(0, 1),
-        "truncate": lambda context: context.truncate(0),
-        "used": lambda context: context.used(0),
-        "save": lambda context: context.save(0),
-        "load": lambda context: context.load(0, b"state"),
-    },
-    Model: {
-        "is_recurrent": lambda model: model.is_recurrent,
-        "is_hybrid": lambda model: model.is_hybrid,
-        "chat_template": lambda model: model.chat_template,
-    },
-    Vocabulary: {
-        "tokenize": lambda vocabulary: vocabulary.tokenize("hello"),
-        "piece": lambda vocabulary: vocabulary.piece(60),
-        "label": lambda vocabulary: vocabulary.label(60),
-        "is_end": lambda vocabulary: vocabulary.is_end(60),
-        "is_control": lambda vocabulary: vocabulary.is_control(60),
-        "control_texts_in": lambda vocabulary: vocabulary.control_texts_in("hello"),
-        "bos": lambda vocabulary: vocabulary.bos,
-        "eos": lambda vocabulary: vocabulary.eos,
-        "adds_bos": lambda vocabulary: vocabulary.adds_bos,
-    },
+ARGUMENTS: dict[str, object] = {
+    "cells": CELLS,
+    "source": 0,
+    "target": 1,
+    "sequence": 0,
+    "state": b"state",
+    "text": "hello",
+    "token": 60,
+    "tokens": [60],
 }
 
 
-@pytest.mark.parametrize("kind", CALLS, ids=lambda kind: kind.__name__)
+def call(owner: Any, name: str) -> object:
+    """Read a property, or call a method with an argument of each name."""
+    attribute = getattr(owner, name)
+    if not callable(attribute):
+        return attribute
+    required = [p.name for p in inspect.signature(attribute).parameters.values() if p.default is p.empty]
+    return attribute(*(ARGUMENTS[parameter] for parameter in required))
+
+
+@pytest.mark.parametrize("kind", [Context, Model, Vocabulary])
 def test_every_method_refuses_what_is_closed(kind: type, tiny_model: Path) -> None:
-    public = {name for name, value in vars(kind).items() if callable(value) or isinstance(value, property)}
-    public = {name for name in public if not name.startswith("_")} - {"close", "abandon"}
-    assert public == CALLS[kind].keys()
+    public = [name for name, value in vars(kind).items() if callable(value) or isinstance(value, property)]
+    public = [name for name in public if not name.startswith("_") and name not in ("close", "abandon")]
+    assert len(public) > 2
     with Model(tiny_model) as model:
         context = Context(model, n_ctx=64, threads=1)
         context.decode(CELLS)
         context.close()
     owner: Any = {Context: context, Model: model, Vocabulary: model.vocabulary}[kind]
-    for name, call in CALLS[kind].items():
+    for name in public:
         with pytest.raises(ContextError, match=rf"^the {kind.__name__.lower()} is closed: open it again$"):
-            call(owner)
-        assert name in public
+            call(owner, name)
     owner.close()
 
 

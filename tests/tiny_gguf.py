@@ -85,6 +85,9 @@ def write_llama(
     *,
     template: str | None = CHATML,
     architecture: str = "llama",
+    bos: int = 0,
+    eos: int = 2,
+    adds_bos: bool = False,
 ) -> Path:
     """Write a tiny F32 llama (or, without weights' meaning, another architecture's header)."""
     shape = shape or Shape()
@@ -99,7 +102,7 @@ def write_llama(
     writer.add_head_count_kv(shape.n_head_kv)
     writer.add_rope_dimension_count(shape.head)
     writer.add_layer_norm_rms_eps(1e-5)
-    add_tokenizer(writer, template)
+    add_tokenizer(writer, template, bos=bos, eos=eos, adds_bos=adds_bos)
     for name, data in (weights or random_weights(shape)).items():
         writer.add_tensor(name, data)
     return _finish(writer, path)
@@ -120,15 +123,15 @@ def _finish(writer: Any, path: Path) -> Path:
     return path
 
 
-def add_tokenizer(writer: Any, template: str | None) -> None:
+def add_tokenizer(writer: Any, template: str | None, *, bos: int = 0, eos: int = 2, adds_bos: bool = False) -> None:
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("gpt-2")
     writer.add_token_list(TOKENS)
     writer.add_token_types([3] * len(CONTROL) + [1] * (N_VOCAB - len(CONTROL)))
     writer.add_token_merges([" ".join(pair) for pair in WORDS])
-    writer.add_bos_token_id(0)
-    writer.add_eos_token_id(2)
-    writer.add_add_bos_token(False)
+    writer.add_bos_token_id(bos)
+    writer.add_eos_token_id(eos)
+    writer.add_add_bos_token(adds_bos)
     if template is not None:
         writer.add_chat_template(template)
 

@@ -32,6 +32,13 @@ _UTF8_BYTES = (*range(1, 0xC0), *range(0xC2, 0xF5))
 # BOS and EOS where the file names none.
 _DEFAULT_IDS = {"llama": (1, 2), "gpt2": (11, 11), "bert": (101, None), "plamo2": (1, 2), "t5": (None, 1)}
 
+# `general.type` of what goes with a model.
+_NOT_A_MODEL = {
+    "adapter": "is a LoRA adapter, not a model; expected the model that it was made for",
+    "imatrix": "is an importance matrix, not a model; expected the model that was quantised with it",
+    "mmproj": "is a multimodal projector, not a model; expected the language model that it belongs to",
+}
+
 # No kernel multiplies by these; i32 only where it routes tokens to experts.
 _NO_WEIGHTS = {"q8_1", "q8_K", "i8", "i16", "i32", "i64", "f64"}
 
@@ -82,6 +89,7 @@ class Header:
         vocabulary_size: in tokens.
         tokenizer_model: llama.cpp's name of the tokenizer's kind, such as `gpt2`.
         tokenizer_pre: llama.cpp's name of the pre-tokenizer.
+        absent_tokens: "bos" and "eos" with the id that the file gives, where the vocabulary has no such token.
         chat_template: the Jinja source.
         n_tensors: how many tensors there are in this file.
         tensor_types: how many tensors of each type.
@@ -106,6 +114,7 @@ class Header:
     vocabulary_size: int | None
     tokenizer_model: str | None
     tokenizer_pre: str | None
+    absent_tokens: tuple[tuple[str, int], ...]
     chat_template: str | None
     n_tensors: int
     tensor_types: Mapping[str, int] = field(hash=False)
@@ -167,6 +176,7 @@ class _Model:
     def check(self) -> None:
         if self._number("split.no") not in (None, 0):
             return  # a later part: all of this is in the first
+        self._check_type()
         kind = self._architecture
         writes = kind is not None and kind not in _OTHER_KINDS
         require(writes, "general.architecture", kind, "one that writes token after token, such as 'llama'")
@@ -199,6 +209,7 @@ class _Model:
             vocabulary_size=None if self._tokens is None else len(self._tokens),
             tokenizer_model=self._text("tokenizer.ggml.model"),
             tokenizer_pre=self._text("tokenizer.ggml.pre"),
+            absent_tokens=self._absent_tokens(),
             chat_template=self._text("tokenizer.chat_template"),
             n_tensors=len(self._tensors),
             tensor_types=MappingProxyType(dict(Counter(tensor.kind for tensor in self._tensors.values()))),
@@ -282,21 +293,25 @@ class _Model:
             missing = [byte for byte in _UTF8_BYTES if known.isdisjoint((b"<0x%02X>" % byte, bytes([byte])))]
             require(not missing, "the number of bytes without a token", len(missing), "0")
 
+    def _absent_tokens(self) -> tuple[tuple[str, int], ...]:
+        n_tokens = len(self._tokens or ())
+        named = ((name, self._number(f"tokenizer.ggml.{name}_token_id")) for name in ("bos", "eos"))
+        return tuple((name, token) for name, token in named if token is not None and not 0 <= token < n_tokens)
+
     def _check_special_tokens(self) -> None:
-        """Hold BOS and EOS against the vocabulary; where the tokenizer adds them they must be known."""
+        """Where the tokenizer adds BOS or EOS they must be known; one outside of the vocabulary is not added."""
         kind, n_tokens = self._text("tokenizer.ggml.model"), len(self._tokens or ())
         for name, default in zip(("bos", "eos"), _DEFAULT_IDS.get(str(kind), (None, None)), strict=True):
             key, flag = f"tokenizer.ggml.{name}_token_id", f"tokenizer.ggml.add_{name}_token"
-            token = self._number(key)
-            if token is None and self._metadata.get(flag, kind == "llama" and name == "bos"):
-                token = default
-                require(token is not None, key, None, f"the id that {flag} asks for")
-            require(
-                token is None or 0 <= token < n_tokens,
-                key,
-                token,
-                f"an id of the vocabulary, 0 to {n_tokens - 1}",
-            )
+            if self._number(key) is None and self._metadata.get(flag, kind == "llama" and name == "bos"):
+                right = f"an id of the vocabulary, 0 to {n_tokens - 1}, as {flag} asks for"
+                require(default is not None and default < n_tokens, key, default, right)
+
+    def _check_type(self) -> None:
+        kind = self._text("general.type")
+        kind = "mmproj" if self._architecture == "clip" else kind
+        if kind in _NOT_A_MODEL:
+            raise DamageError(_NOT_A_MODEL[kind])
 
     def _check_sizes(self) -> None:
         self._needed("context_length", 1, _MAX_CONTEXT)

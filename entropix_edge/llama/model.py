@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from typing import TYPE_CHECKING, Any, Self
 from weakref import WeakSet
@@ -17,8 +18,10 @@ from .lifetime import Handle, forget_handles
 from .vocabulary import Vocabulary
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
+
+logger = logging.getLogger("entropix_edge")
 
 _BYTES_PER_CACHE_VALUE = 2
 
@@ -67,6 +70,8 @@ class Model:
         params.load_mode = llama.LLAMA_LOAD_MODE_MMAP if mmap else llama.LLAMA_LOAD_MODE_NONE
         self.gpu_layers = 0 if vocabulary_only else self._offload(gpu_layers, n_ctx)
         params.n_gpu_layers = self.gpu_layers
+        overrides = _without(self.header.absent_tokens)
+        params.kv_overrides = overrides
         watch = Watch(cancelled)
         stop = llama.llama_progress_callback(lambda _progress, _data: not watch())
         params.progress_callback = stop
@@ -81,7 +86,8 @@ class Model:
         self._stack.callback(llama.llama_model_free, handle)
         self._process = os.getpid()
         self.contexts: WeakSet[Any] = WeakSet()
-        self.vocabulary = Vocabulary(llama.llama_model_get_vocab(self.handle))
+        absent = [name for name, _token in self.header.absent_tokens]
+        self.vocabulary = Vocabulary(llama.llama_model_get_vocab(handle), absent)
         # of a vocabulary alone, llama.cpp must not be asked these
         known = not vocabulary_only
         self.n_layer: int = llama.llama_model_n_layer(self.handle) if known else 0
@@ -133,6 +139,17 @@ def _require_generator(header: Header) -> None:
         raise ModelFileError(f"{header.path}: holds a vocabulary and no weights: it cannot generate text")
     if header.embedding_only:
         raise ModelFileError(f"{header.path}: a {header.architecture} model makes embeddings: it cannot generate text")
+
+
+def _without(absent: Sequence[tuple[str, int]]) -> Any:
+    """What of the metadata to override, so that llama.cpp adds no token which is not there; ends with an empty key."""
+    overrides = (llama.llama_model_kv_override * (len(absent) + 1))()
+    for override, (name, token) in zip(overrides, absent, strict=False):
+        logger.warning("the file's %s token is %d, which its vocabulary does not have: there is none then", name, token)
+        override.tag = llama.LLAMA_KV_OVERRIDE_TYPE_BOOL
+        override.key = f"tokenizer.ggml.add_{name}_token".encode()
+        override.value.val_bool = False
+    return overrides
 
 
 def cache_bytes(header: Header, n_ctx: int) -> int:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ctypes
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import llama_cpp.llama_cpp as llama
 
 from ..errors import ModelFileError
 from .lifetime import Handle, forget_handles
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 _NO_TOKEN = -1
 
@@ -18,8 +21,9 @@ class Vocabulary:
 
     _handle: Any = Handle()
 
-    def __init__(self, handle: Any) -> None:
+    def __init__(self, handle: Any, absent: Collection[str] = ()) -> None:
         self._handle = handle
+        self._absent = absent  # "bos", "eos": llama.cpp takes another token where the file names one that is not there
         self.size: int = llama.llama_vocab_n_tokens(handle)
         self._pieces: dict[int, bytes] = {}  # of tokens met so far, like `_ends`: a call into C costs 10 µs and more
         self._ends: dict[int, bool] = {}
@@ -78,6 +82,8 @@ class Vocabulary:
         known = self._ends.get(token)
         if known is None:
             known = self._ends[token] = bool(llama.llama_vocab_is_eog(self._handle, token))
+            if known and "eos" in self._absent and token == llama.llama_vocab_eos(self._handle):
+                known = self._ends[token] = self.is_control(token)
         return known
 
     def is_control(self, token: int) -> bool:
@@ -93,12 +99,12 @@ class Vocabulary:
     @property
     def bos(self) -> str:
         """The begin-of-sequence token's text, empty where there is none."""
-        return self._text_of(llama.llama_vocab_bos(self._handle))
+        return "" if "bos" in self._absent else self._text_of(llama.llama_vocab_bos(self._handle))
 
     @property
     def eos(self) -> str:
         """The end-of-sequence token's text, empty where there is none."""
-        return self._text_of(llama.llama_vocab_eos(self._handle))
+        return "" if "eos" in self._absent else self._text_of(llama.llama_vocab_eos(self._handle))
 
     @property
     def adds_bos(self) -> bool:
