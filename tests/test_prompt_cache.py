@@ -104,13 +104,29 @@ def engine(tiny_model: Path) -> Any:
 def test_a_damaged_file_is_refused(engine: Engine, kept: bytes, tmp_path: Path, data: st.DataObject) -> None:
     place = data.draw(st.integers(0, len(kept) - 1))
     if data.draw(st.booleans()):
-        damaged = kept[:place]
+        damaged = kept[: max(place, 1)]
     else:
         damaged = kept[:place] + bytes([kept[place] ^ (1 << data.draw(st.integers(0, 7)))]) + kept[place + 1 :]
     file = tmp_path / "cache"
     file.write_bytes(damaged)
     with pytest.raises(ContextError, match=r"cache"):
         engine.load_prompt_cache(file)
+
+
+def test_an_empty_file_is_a_cache_not_begun(tiny_model: Path, tmp_path: Path) -> None:
+    """As `mktemp` makes one."""
+    file = tmp_path / "cache"
+    file.touch(0o600)
+    options = ["-m", str(tiny_model), "-c", "256", "-t", "1", "-s", "1", "-n", "8"]
+    assert run(["generate", *options, "hello you", "--prompt-cache", str(file)]) == 0
+    assert file.stat().st_size
+    assert file.stat().st_mode & 0o777 == 0o600
+    with opened(tiny_model) as engine:
+        file.write_bytes(b"")
+        assert engine.load_prompt_cache(file) == 0
+        file.write_bytes(b"notes")
+        with pytest.raises(ContextError, match="is not a prompt cache: give one that was saved, an empty file"):
+            engine.load_prompt_cache(file)
 
 
 def test_the_command_keeps_and_takes_up(tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

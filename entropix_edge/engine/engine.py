@@ -148,13 +148,15 @@ class Engine:
         """Take up what `save_prompt_cache` wrote: the next prompt that begins alike goes on from it.
 
         Returns:
-            How many tokens it holds.
+            How many tokens it holds; 0 where the file is empty.
 
         Raises:
             OSError: it cannot be read.
             ContextError: it is damaged, another model's, or does not fit this context.
         """
         tokens, state = read_state(path, fingerprint(self.model.path))
+        if not tokens:
+            return 0
         with self._lock:
             self._check_open()
             if len(tokens) > self.context.room:

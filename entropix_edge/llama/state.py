@@ -44,14 +44,17 @@ def write_state(path: Path, model: str, tokens: Sequence[int], state: bytes) -> 
 
 
 def read_state(path: Path, model: str) -> tuple[list[int], bytes]:
-    """The tokens and the state in a file.
+    """The tokens and the state in a file; none of either in an empty one, which is a cache not begun yet.
 
     Raises:
         OSError: it cannot be read.
         ContextError: it is damaged, or another model's or llama.cpp's.
     """
     with path.open("rb") as file:
-        header = _header(file.readline(_LONGEST_HEADER), path)
+        line = file.readline(_LONGEST_HEADER)
+        if not line:
+            return [], b""
+        header = _header(line, path)
         if header["model"] != model:
             raise ContextError(
                 f"the prompt cache {path} is of another model ({header['model']}, this one is {model}): "
@@ -76,7 +79,7 @@ def _header(line: bytes, path: Path) -> dict[str, Any]:
         header = None
     known = isinstance(header, dict) and header.get("format") == _FORMAT
     if not known or not {"model", "llama_cpp", "checksum"} < header.keys() or not _is_count(header.get("tokens")):
-        raise ContextError(f"{path} is no prompt cache: give a file that --prompt-cache wrote, or one not there yet")
+        raise ContextError(f"{path} is not a prompt cache: give one that was saved, an empty file, or a new path")
     return dict(header)
 
 
