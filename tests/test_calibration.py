@@ -388,7 +388,7 @@ def test_an_interrupted_calibration_says_that_it_will_continue(
         return record.exists() and len(record.read_bytes().splitlines()) > 2
 
     with monkeypatch.context() as patch:
-        patch.setattr("entropix_edge.cli.terminal.Interrupt.__call__", interrupted)
+        patch.setattr("entropix_edge.cli.interrupt.Interrupt.__call__", interrupted)
         assert run(["calibrate", "-m", str(long_model), "-t", "1"]) == 130
     assert "will continue" in capsys.readouterr().err
     assert not fitted_file(long_model).exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
@@ -11,6 +12,7 @@ import click
 
 from .. import __version__
 from ..errors import ConfigError, EntropixError
+from . import streams
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
@@ -59,29 +61,21 @@ def cli() -> None:
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and exit the process."""
-    sys.exit(run(arguments))
+    code = run(arguments)
+    streams.close()
+    sys.exit(code)
 
 
 def run(arguments: list[str] | None = None) -> int:
     """Run the command line; the exit code."""
+    streams.set_up()
     try:
-        if _COMPLETION in os.environ:
-            cli.main(prog_name=_NAME, complete_var=_COMPLETION)
-        # not `cli.main`: it has its own mind on pipes that close
-        with cli.make_context(_NAME, list(sys.argv[1:] if arguments is None else arguments)) as context:
-            result = cli.invoke(context)
-        if sys.stdout is not None:
-            sys.stdout.flush()
-        return result if isinstance(result, int) else 0
-    except click.exceptions.Exit as exit_:
-        return exit_.exit_code
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
+        code = _invoke(list(sys.argv[1:] if arguments is None else arguments))
+        streams.flush()
+        return code
     except (KeyboardInterrupt, click.Abort):
         return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        _leave_stdout()
+    except BrokenPipeError:  # whoever read our output has gone: that is no failure
         return 0
     except EntropixError as error:
         return _fail(str(error), EXIT_USAGE if isinstance(error, ConfigError) else EXIT_FAILED, error)
@@ -92,12 +86,25 @@ def run(arguments: list[str] | None = None) -> int:
         return _fail("this machine has not enough memory for that", EXIT_FAILED, error)
 
 
+def _invoke(arguments: list[str]) -> int:
+    try:
+        if _COMPLETION in os.environ:
+            cli.main(prog_name=_NAME, complete_var=_COMPLETION)
+        # not `cli.main`, which ends the process itself, with an exit code of its own where a pipe has closed
+        with cli.make_context(_NAME, arguments) as context:
+            result = cli.invoke(context)
+        return result if isinstance(result, int) else 0
+    except SystemExit as exit_:
+        return exit_.code if isinstance(exit_.code, int) else 0
+    except click.exceptions.Exit as exit_:
+        return exit_.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+
+
 def _fail(message: str, code: int, error: BaseException) -> int:
     logging.getLogger("entropix_edge").debug("the error in full", exc_info=error)
-    click.echo(f"Error: {message}", err=True)
+    with contextlib.suppress(OSError):  # nobody can be told
+        click.echo(f"Error: {message}", err=True)
     return code
-
-
-def _leave_stdout() -> None:
-    """Whoever read our output has gone: keep Python's last flush from complaining."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -2,142 +2,179 @@
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any
+import dataclasses
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import click
 
 from ..config import EngineConfig
 from ..errors import ContextError
-from .options import batch_option, gpu_option, model_name, model_options, threads_option, verbose_option
-from .terminal import DownloadBar, Interrupt, console, saying, set_up_logging
+from .console import console, output, print_json, print_table
+from .options import ModelOptions, batch_option, gpu_option, takes, threads_option, verbose_option
+from .session import Session, fetch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from ..bench.report import Report
+    from ..bench.process import Starts
+    from ..bench.report import Facts, Report
     from ..bench.speed import Bench, Speed, Variant
 
-_WIDTH = 120  # characters, where there is no terminal
+_Attention = Literal["off", "last", "all"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class _BenchOptions:
+    """What is measured."""
+
+    n_prompt: Annotated[
+        int,
+        click.option("-p", "--n-prompt", type=click.IntRange(min=2), default=512, help="Prompt tokens. Default: 512."),
+    ]
+    n_gen: Annotated[
+        int,
+        click.option("-n", "--n-gen", type=click.IntRange(min=1), default=64, help="Generated tokens. Default: 64."),
+    ]
+    n_depth: Annotated[
+        int,
+        click.option(
+            "-d",
+            "--n-depth",
+            type=click.IntRange(min=1),
+            default=64,
+            help="Tokens in the cache before them. Default: 64.",
+        ),
+    ]
+    repetitions: Annotated[
+        int,
+        click.option("-r", "--repetitions", type=click.IntRange(min=1), default=5, help="Of each test. Default: 5."),
+    ]
+    loops: Annotated[
+        tuple[str, ...],
+        click.option(
+            "--loop",
+            "loops",
+            type=click.Choice(["greedy", "article", "edge"]),
+            multiple=True,
+            help="The loops to measure. Repeatable. Default: all.",
+        ),
+    ]
+    attentions: Annotated[
+        tuple[_Attention, ...],
+        click.option(
+            "--attention",
+            "attentions",
+            type=click.Choice(["off", "last", "all"]),
+            multiple=True,
+            help="The attention to measure with. Repeatable. Default: all.",
+        ),
+    ]
+    no_start: Annotated[
+        bool, click.option("--no-start", is_flag=True, help="Leave out starting processes, which takes some seconds.")
+    ]
+    compare: Annotated[
+        bool, click.option("--compare", is_flag=True, help="Also against llama_cpp.Llama.create_completion.")
+    ]
+    form: Annotated[
+        Literal["table", "md", "csv", "json", "jsonl"],
+        click.option(
+            "-o",
+            "--format",
+            "--output",
+            "form",
+            type=click.Choice(["table", "md", "csv", "json", "jsonl"]),
+            default="table",
+            help="How the result is printed. Default: table.",
+        ),
+    ]
+    threads: Annotated[int | None, threads_option]
+    batch_size: Annotated[int | None, batch_option]
+    n_gpu_layers: Annotated[int | Literal["auto", "all"], gpu_option]
+
+    def variants(self) -> list[Variant]:
+        """The ways to generate."""
+        from ..bench.speed import LOOPS, Variant
+
+        settings: list[tuple[_Attention, bool]] = [("off", True), ("off", False), ("last", False), ("all", False)]
+        return [
+            Variant(loop, attention, flash)
+            for attention, flash in settings
+            if attention in (self.attentions or ("off", "last", "all"))
+            for loop in self.loops or LOOPS
+        ]
 
 
 @click.command("bench")
-@click.option("-p", "--n-prompt", type=click.IntRange(min=2), default=512, help="Prompt tokens. Default: 512.")
-@click.option("-n", "--n-gen", type=click.IntRange(min=1), default=64, help="Generated tokens. Default: 64.")
-@click.option(
-    "-d", "--n-depth", type=click.IntRange(min=1), default=64, help="Tokens in the cache before them. Default: 64."
-)
-@click.option("-r", "--repetitions", type=click.IntRange(min=1), default=5, help="Of each test. Default: 5.")
-@click.option(
-    "--loop",
-    "loops",
-    type=click.Choice(["greedy", "article", "edge"]),
-    multiple=True,
-    help="The loops to measure. Repeatable. Default: all.",
-)
-@click.option(
-    "--attention",
-    "attentions",
-    type=click.Choice(["off", "last", "all"]),
-    multiple=True,
-    help="The attention to measure with. Repeatable. Default: all.",
-)
-@click.option("--no-start", is_flag=True, help="Leave out starting processes, which takes some seconds.")
-@click.option("--compare", is_flag=True, help="Also against llama_cpp.Llama.create_completion.")
-@click.option(
-    "-o",
-    "--output",
-    "form",
-    type=click.Choice(["table", "md", "csv", "json", "jsonl"]),
-    default="table",
-    help="How the result is printed. Default: table.",
-)
-@threads_option
-@batch_option
-@gpu_option
-@model_options
+@takes(options=_BenchOptions, model=ModelOptions)
 @verbose_option
-def command(**options: Any) -> int:
+def command(options: _BenchOptions, model: ModelOptions) -> None:
     """Measure tokens a second, and the whole loop as a share of raw llama.cpp.
 
     The loop and raw (`llama_decode` and an argmax) take turns, a token each, in one process: what else the
     machine does falls on both. The result goes to standard output.
     """
-    set_up_logging(verbose=options["verbose"])
-    interrupt = Interrupt()
-    with interrupt.watching():
-        report = _measure(options, interrupt)
-    _print(report, options["form"])
-    return 0
+    with Session() as session:
+        report = _measure(session, options, fetch(model.name, offline=model.offline))
+    _print(report, options.form)
 
 
-def _measure(options: dict[str, Any], interrupt: Interrupt) -> Report:
-    from ..bench.process import starts
+def _measure(session: Session, options: _BenchOptions, path: Path) -> Report:
     from ..bench.report import Report
     from ..bench.speed import Bench
-    from ..engine import prepare
-    from ..hub import resolve
 
-    with DownloadBar() as bar:
-        path = resolve(model_name(options), offline=options["offline"], progress=bar)
-    config = EngineConfig(
-        batch_size=options["batch_size"], threads=options["threads"], gpu_layers=options["n_gpu_layers"]
-    )
-    with saying("Compiling the kernels for this machine: some seconds, once.", after=1.0):
-        prepare(config)
+    config = EngineConfig(batch_size=options.batch_size, threads=options.threads, gpu_layers=options.n_gpu_layers)
     with (
-        interrupt.deferring(),
+        session.computing(config),
         Bench(
             path,
             config,
-            n_prompt=options["n_prompt"],
-            n_gen=options["n_gen"],
-            depth=options["n_depth"],
-            repetitions=options["repetitions"],
-            cancelled=interrupt,
+            n_prompt=options.n_prompt,
+            n_gen=options.n_gen,
+            depth=options.n_depth,
+            repetitions=options.repetitions,
+            cancelled=session.interrupt,
         ) as bench,
-        console().status("Measuring") as status,
     ):
-        speeds = []
-        for speed in _speeds(bench, _variants(options)):
-            speeds.append(speed)
-            status.update(f"Measuring: {speed.test} {speed.loop}, attention {speed.attention}: {speed.rate} tokens/s")
-        kernels = bench.kernels()
-        completion = None
-        if options["compare"]:
-            completion = {
-                f"flash attention {'on' if flash else 'off'}": bench.completion(flash) for flash in (True, False)
-            }
+        speeds = _speeds(bench, options)
+        with console().status("Measuring: kernels"):
+            kernels = bench.kernels()
+            completion = None
+            if options.compare:
+                completion = {
+                    f"flash attention {'on' if flash else 'off'}": bench.completion(flash) for flash in (True, False)
+                }
         facts = _facts(path, bench)
-    started = None
-    if not options["no_start"]:
-        with console().status("Measuring: process starts"):
-            try:
-                started = starts(path, facts.threads, options["repetitions"])
-            except ContextError as error:
-                console().print(f"Warning: starts are not measured: {error}", markup=False)
-    return Report(facts=facts, speeds=tuple(speeds), kernels=kernels, starts=started, completion=completion)
+    started = None if options.no_start else _starts(path, facts.threads, options.repetitions)
+    return Report(facts=facts, speeds=speeds, kernels=kernels, starts=started, completion=completion)
 
 
-def _variants(options: dict[str, Any]) -> list[Variant]:
-    from ..bench.speed import LOOPS, Variant
-
-    settings = [("off", True), ("off", False), ("last", False), ("all", False)]
-    return [
-        Variant(loop, attention, flash)  # type: ignore[arg-type]
-        for attention, flash in settings
-        if attention in (options["attentions"] or ("off", "last", "all"))
-        for loop in options["loops"] or LOOPS
-    ]
+def _speeds(bench: Bench, options: _BenchOptions) -> tuple[Speed, ...]:
+    found = []
+    with console().status("Measuring") as status:
+        for speed in _tests(bench, options):
+            found.append(speed)
+            status.update(f"Measuring: {speed.test} {speed.loop}, attention {speed.attention}: {speed.rate} tokens/s")
+    return tuple(found)
 
 
-def _speeds(bench: Bench, variants: list[Variant]) -> Iterator[Speed]:
+def _tests(bench: Bench, options: _BenchOptions) -> Iterator[Speed]:
     yield from bench.prompt()
-    yield from bench.generation(variants)
+    yield from bench.generation(options.variants())
 
 
-def _facts(path: Path, bench: Bench) -> Any:
+def _starts(path: Path, threads: int, repetitions: int) -> Starts | None:
+    from ..bench.process import starts
+
+    with console().status("Measuring: process starts"):
+        try:
+            return starts(path, threads, repetitions)
+        except ContextError as error:
+            console().print(f"Warning: starts are not measured: {error}", markup=False)
+            return None
+
+
+def _facts(path: Path, bench: Bench) -> Facts:
     from ..bench.process import throttling
     from ..bench.report import Facts
     from ..llama import devices, llama_cpp_version
@@ -161,7 +198,7 @@ def _print(report: Report, form: str) -> None:
     from ..bench.report import as_csv, as_jsonl, markdown
 
     if form == "json":
-        click.echo(json.dumps(report.as_record(), indent=2))
+        print_json(report.as_record(), indent=2)
     elif form == "table":
         _print_table(report)
     else:
@@ -169,22 +206,12 @@ def _print(report: Report, form: str) -> None:
 
 
 def _print_table(report: Report) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
     from ..bench.report import COLUMNS, cells
 
-    table = Table(box=None, pad_edge=False)
-    for number, name in enumerate(COLUMNS):
-        table.add_column(name, justify="left" if number < 4 else "right")
-    for speed in report.speeds:
-        table.add_row(*cells(speed))
-    out = Console(highlight=False)
-    if not out.is_terminal:
-        out.width = _WIDTH
-    out.print(report.head(), markup=False)
+    out = output()
+    out.print(report.head(), markup=False, soft_wrap=True)
     out.print()
-    out.print(table)
+    print_table(COLUMNS, map(cells, report.speeds), left=4)
     out.print()
     for line in report.lines():
-        out.print(line, markup=False)
+        out.print(line, markup=False, soft_wrap=True)

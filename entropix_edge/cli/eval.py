@@ -6,71 +6,121 @@ import dataclasses
 import hashlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import click
 
-from ..config import EngineConfig
+from ..config import AttentionChoice, EngineConfig
 from . import EXIT_INTERRUPTED
-from .options import attention_option, engine_options, model_name, model_options, verbose_option
-from .terminal import DownloadBar, Interrupt, console, saying, set_up_logging
+from .console import console, output, print_json, print_table
+from .options import EngineOptions, ModelOptions, attention_option, takes, verbose_option
+from .session import Session, fetch
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from ..engine import Engine
     from ..evaluation.policies import Policy
-    from ..evaluation.report import Row
     from ..evaluation.results import Result
     from ..evaluation.run import Question
     from ..evaluation.tasks import Problem
     from ..storage import Log
 
-_WIDTH = 120  # characters, where there is no terminal
 _PROMPT_CELLS = 512  # tokens of context for the prompt of each problem in flight
 
 
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class _EvalOptions:
+    """What is asked of whom, and what is told of it."""
+
+    tasks: Annotated[Path | None, click.argument("tasks", type=click.Path(path_type=Path), required=False)]
+    policies: Annotated[
+        tuple[str, ...],
+        click.option(
+            "--policy",
+            "policies",
+            multiple=True,
+            metavar="NAME",
+            help="greedy, temperature[:T], article, edge, a preset's file, self-consistency:K or deliberate:N. "
+            "Repeatable. Default: greedy, temperature, temperature:1.0, article, edge.",
+        ),
+    ]
+    deliberate: Annotated[
+        int | None,
+        click.option(
+            "--deliberate", type=click.IntRange(2, 64), metavar="N", help="Also edge with N candidates a problem."
+        ),
+    ]
+    extractor: Annotated[
+        str | None,
+        click.option("--extractor", metavar="NAME", help="last-number, choice, exact, regex:PATTERN or code."),
+    ]
+    template: Annotated[
+        str,
+        click.option("--template", default="{question}", metavar="TEXT", help="What is asked. Default: {question}."),
+    ]
+    skip: Annotated[
+        int,
+        click.option(
+            "--skip", type=click.IntRange(min=0), default=0, metavar="N", help="Leave out the first N problems."
+        ),
+    ]
+    limit: Annotated[
+        int | None, click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Take N problems.")
+    ]
+    seeds: Annotated[
+        int, click.option("--seeds", type=click.IntRange(1, 1000), default=1, help="Runs of each problem. Default: 1.")
+    ]
+    n_predict: Annotated[
+        int,
+        click.option("-n", "--n-predict", type=click.IntRange(min=1), default=512, help="Most tokens. Default: 512."),
+    ]
+    parallel: Annotated[
+        int,
+        click.option(
+            "-np",
+            "--parallel",
+            type=click.IntRange(1, 128),
+            default=16,
+            metavar="N",
+            help="Problems in flight. Default: 16.",
+        ),
+    ]
+    allow_code: Annotated[
+        bool, click.option("--allow-code", is_flag=True, help="Run code that the model writes, in a limited process.")
+    ]
+    out: Annotated[
+        Path | None,
+        click.option(
+            "--out",
+            type=click.Path(path_type=Path, dir_okay=False),
+            metavar="FILE",
+            help="Results, one JSON line a problem; a second run goes on there. Default: in the user's data folder.",
+        ),
+    ]
+    baseline: Annotated[
+        str, click.option("--baseline", default="greedy", metavar="NAME", help="What gains are over. Default: greedy.")
+    ]
+    keep_text: Annotated[bool, click.option("--keep-text", is_flag=True, help="Keep the replies in the results.")]
+    form: Annotated[
+        Literal["table", "md", "json"],
+        click.option(
+            "--format",
+            "form",
+            type=click.Choice(["table", "md", "json"]),
+            default="table",
+            help="How the report is printed. Default: table.",
+        ),
+    ]
+
+
 @click.command("eval")
-@click.argument("tasks", type=click.Path(path_type=Path), required=False)
-@click.option(
-    "--policy",
-    "policies",
-    multiple=True,
-    metavar="NAME",
-    help="greedy, temperature[:T], article, edge, a preset's file, self-consistency:K or deliberate:N. "
-    "Repeatable. Default: greedy, temperature, temperature:1.0, article, edge.",
-)
-@click.option("--deliberate", type=click.IntRange(2, 64), metavar="N", help="Also edge with N roads a problem.")
-@click.option("--extractor", metavar="NAME", help="last-number, choice, exact, regex:PATTERN or code.")
-@click.option("--template", default="{question}", metavar="TEXT", help="What is asked. Default: {question}.")
-@click.option("--skip", type=click.IntRange(min=0), default=0, metavar="N", help="Leave out the first N problems.")
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Take N problems.")
-@click.option("--seeds", type=click.IntRange(1, 1000), default=1, help="Runs of each problem. Default: 1.")
-@click.option("-n", "--n-predict", type=click.IntRange(min=1), default=512, help="Most tokens. Default: 512.")
-@click.option(
-    "-np", "--parallel", type=click.IntRange(1, 128), default=16, metavar="N", help="Problems in flight. Default: 16."
-)
-@click.option("--allow-code", is_flag=True, help="Run code that the model writes, in a limited process.")
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
-    help="Results, one JSON line a problem; a second run goes on there. Default: in the user's data folder.",
-)
-@click.option("--baseline", default="greedy", metavar="NAME", help="What gains are over. Default: greedy.")
-@click.option("--keep-text", is_flag=True, help="Keep the replies in the results.")
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["table", "md", "json"]),
-    default="table",
-    help="How the report is printed. Default: table.",
-)
-@model_options
-@engine_options
+@takes(options=_EvalOptions, model=ModelOptions, engine=EngineOptions)
 @attention_option(None, "last if a policy reads it, else off")
 @verbose_option
-def command(**options: Any) -> int:
+def command(
+    options: _EvalOptions, model: ModelOptions, engine: EngineOptions, attention: AttentionChoice | None
+) -> int:
     """Measure policies on the problems of TASKS.
 
     TASKS is a JSONL file with `question` and `answer`, or GSM8K's or HumanEval's own; without it, a small
@@ -78,51 +128,45 @@ def command(**options: Any) -> int:
     """
     from ..evaluation.policies import DEFAULT_POLICIES, policy, reads_attention
 
-    set_up_logging(verbose=options["verbose"])
-    names = list(options["policies"] or DEFAULT_POLICIES)
-    if options["deliberate"]:
-        names.append(f"deliberate:{options['deliberate']}")
+    names = list(options.policies or DEFAULT_POLICIES)
+    if options.deliberate:
+        names.append(f"deliberate:{options.deliberate}")
     policies = [policy(name) for name in dict.fromkeys(names)]
-    policy(options["baseline"])  # or say that it is none
+    policy(options.baseline)  # or say that it is none
     problems = _problems(options)
-    if options["attention"] is None:
-        options["attention"] = "last" if any(map(reads_attention, policies)) else "off"
-    config = _engine_config(options)
-    interrupt = Interrupt()
-    with interrupt.watching():
-        return _evaluate(policies, problems, config, options, interrupt)
+    if attention is None:
+        attention = "last" if any(map(reads_attention, policies)) else "off"
+    config = _side_by_side(engine.config(attention), options)
+    with Session() as session:
+        path = fetch(model.name, offline=model.offline)
+        return _evaluate(session, path, config, policies, problems, options)
 
 
-def _problems(options: dict[str, Any]) -> list[Problem]:
+def _problems(options: _EvalOptions) -> list[Problem]:
     from ..evaluation.code import network_is_cut
     from ..evaluation.tasks import SHIPPED, read_problems
 
-    path = options["tasks"] or SHIPPED
-    found = read_problems(path, extractor=options["extractor"], template=options["template"])
-    end = None if options["limit"] is None else options["skip"] + options["limit"]
-    problems = found[options["skip"] : end]
+    found = read_problems(options.tasks or SHIPPED, extractor=options.extractor, template=options.template)
+    end = None if options.limit is None else options.skip + options.limit
+    problems = found[options.skip : end]
     if not problems:
-        raise click.UsageError(f"--skip {options['skip']} leaves none of {len(found)} problems: take fewer away")
+        raise click.UsageError(f"--skip {options.skip} leaves none of {len(found)} problems: skip fewer")
     if any(problem.extractor == "code" for problem in problems):
-        if not options["allow_code"]:
-            raise click.UsageError("these problems run code that the model writes: say --allow-code if you want that")
+        if not options.allow_code:
+            raise click.UsageError("these problems run code that the model writes: give --allow-code to allow that")
         if not network_is_cut():
             console().print("Warning: this system cannot cut the model's code off from the network.")
     return problems
 
 
-def _engine_config(options: dict[str, Any]) -> EngineConfig:
-    parallel = options["parallel"]
-    pooled = options["attention"] != "off" or options["ctx_size"] is not None
+def _side_by_side(config: EngineConfig, options: _EvalOptions) -> EngineConfig:
+    """The same with room for all problems in flight."""
+    parallel = options.parallel
+    pooled = config.attention != "off" or config.ctx_size is not None
     parts = parallel if pooled else 2 * parallel
-    return EngineConfig(
-        ctx_size=options["ctx_size"] or parts * (options["n_predict"] + _PROMPT_CELLS),
-        batch_size=options["batch_size"],
-        threads=options["threads"],
-        threads_batch=options["threads_batch"],
-        gpu_layers=options["n_gpu_layers"],
-        flash_attention=options["flash_attn"],
-        attention=options["attention"],
+    return dataclasses.replace(
+        config,
+        ctx_size=config.ctx_size or parts * (options.n_predict + _PROMPT_CELLS),
         sequences=parallel,
         forks=parallel,
         pooled=pooled,
@@ -130,46 +174,41 @@ def _engine_config(options: dict[str, Any]) -> EngineConfig:
 
 
 def _evaluate(
+    session: Session,
+    path: Path,
+    config: EngineConfig,
     policies: Sequence[Policy],
     problems: Sequence[Problem],
-    config: EngineConfig,
-    options: dict[str, Any],
-    interrupt: Interrupt,
+    options: _EvalOptions,
 ) -> int:
-    from ..engine import Engine, prepare
     from ..evaluation.results import open_results
     from ..evaluation.run import questions
-    from ..hub import resolve
 
-    with DownloadBar() as bar:
-        path = resolve(model_name(options), offline=options["offline"], progress=bar)
-    with saying("Compiling the kernels for this machine: some seconds, once.", after=1.0):
-        prepare(config)
-    with interrupt.deferring(), Engine.open(path, config, cancelled=interrupt) as engine:
+    with session.engine(path, config) as engine:
         settings = _settings(engine, config, options)
-        out = options["out"] or _default_out(settings)
+        out = options.out or _default_out(settings)
         results = open_results(out, settings)
-        asked = questions(policies, problems, options["seeds"])
+        asked = questions(policies, problems, options.seeds)
         try:
-            _answer(engine, asked, results, options, interrupt)
+            _answer(engine, asked, results, options, session.interrupt)
         finally:
             results.close()
     known = {problem.id for problem in problems}
     _report([result for result in results.records if result.problem in known], settings, options)
     console().print(f"Results: {out}", markup=False)
-    return EXIT_INTERRUPTED if interrupt() else 0
+    return EXIT_INTERRUPTED if session.interrupt() else 0
 
 
-def _settings(engine: Engine, config: EngineConfig, options: dict[str, Any]) -> dict[str, Any]:
+def _settings(engine: Engine, config: EngineConfig, options: _EvalOptions) -> dict[str, Any]:
     """What a result depends on, and the policy does not say."""
     edge = json.dumps(dataclasses.asdict(engine.preset("edge")), sort_keys=True)
     return {
         "model": engine.model.path.name,
         "edge": hashlib.sha256(edge.encode()).hexdigest()[:12],
         "attention": config.attention,
-        "n_predict": options["n_predict"],
-        "template": options["template"],
-        "extractor": options["extractor"],
+        "n_predict": options.n_predict,
+        "template": options.template,
+        "extractor": options.extractor,
     }
 
 
@@ -186,8 +225,8 @@ def _answer(
     engine: Engine,
     asked: Sequence[Question],
     results: Log[Result],
-    options: dict[str, Any],
-    interrupt: Interrupt,
+    options: _EvalOptions,
+    interrupt: Callable[[], bool],
 ) -> None:
     """Answer what the file has no result for, and show how it goes."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -222,41 +261,26 @@ def _answer(
         for result in results.records:
             if result.key in wanted:
                 count(result)
-        run = Run(engine, n_predict=options["n_predict"], keep_text=options["keep_text"])
+        run = Run(engine, n_predict=options.n_predict, keep_text=options.keep_text)
         for result in run.answer(missing, interrupt):
             results.add(result)
             count(result)
 
 
-def _report(results: Sequence[Result], settings: dict[str, Any], options: dict[str, Any]) -> None:
-    from ..evaluation.report import markdown, summarise
+def _report(results: Sequence[Result], settings: dict[str, Any], options: _EvalOptions) -> None:
+    from ..evaluation.report import columns, markdown, summarise
 
     if not results:
         return
-    form, baseline = options["form"], options["baseline"]
+    form, baseline = options.form, options.baseline
     rows = summarise(results, baseline)
     if form == "json":
         record = {"settings": settings, "baseline": baseline, "rows": [row.as_record() for row in rows]}
-        click.echo(json.dumps(record, indent=2))
+        print_json(record, indent=2)
     elif form == "md":
         click.echo(markdown(rows, baseline))
     else:
-        _print_table(rows, baseline)
-
-
-def _print_table(rows: Sequence[Row], baseline: str) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    from ..evaluation.report import columns
-
-    table = Table(box=None, pad_edge=False)
-    for name in columns(baseline):
-        table.add_column(name, justify="left" if name == "policy" else "right")
-    for row in rows:
-        table.add_row(*row.cells())
-    out = Console(highlight=False)
-    if not out.is_terminal:
-        out.width = _WIDTH
-    out.print(table)
-    out.print("In brackets: 95 % intervals. Written and decoded: tokens an answer.", style="dim")
+        print_table(columns(baseline), [row.cells() for row in rows])
+        output().print(
+            "In brackets: 95 % intervals. Written and decoded: tokens an answer.", style="dim", soft_wrap=True
+        )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,11 +10,11 @@ from rich.filesize import decimal
 
 from ..config import DEFAULT_PRESET
 from ..errors import ConfigError
-from ..hub import resolve
 from ..storage import fingerprint
 from ..strategy import load_preset
-from .options import verbose_option
-from .terminal import DownloadBar, set_up_logging
+from .console import print_json
+from .options import offline_option, verbose_option
+from .session import fetch
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,15 +24,13 @@ if TYPE_CHECKING:
 
 @click.command("info")
 @click.argument("model")
-@click.option("--offline", is_flag=True, help="Never reach for the network.")
+@offline_option
 @click.option("--template", is_flag=True, help="Print the chat template and nothing else.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @verbose_option
-def command(model: str, offline: bool, template: bool, as_json: bool, verbose: bool) -> None:
+def command(model: str, offline: bool, template: bool, as_json: bool) -> None:
     """Say what MODEL is: a .gguf file (a vocabulary-only one too), an alias, or a Hugging Face name."""
-    set_up_logging(verbose=verbose)
-    with DownloadBar() as bar:
-        path = resolve(model, offline=offline, progress=bar)
+    path = fetch(model, offline=offline)
 
     from ..llama import read_header
 
@@ -41,7 +38,7 @@ def command(model: str, offline: bool, template: bool, as_json: bool, verbose: b
     if template:
         click.echo(header.chat_template or "", nl=not (header.chat_template or "").endswith("\n"))
     elif as_json:
-        click.echo(json.dumps(_record(path, header), ensure_ascii=False))
+        print_json(_record(path, header))
     else:
         for name, value in _facts(path, header):
             if value is not None:

@@ -1,99 +1,74 @@
-"""Options that several commands share, and how their texts become values."""
+"""Options that several commands share: dataclasses whose annotations hold the option that fills each field.
+
+@click.command("generate")
+@takes(model=ModelOptions, engine=EngineOptions)
+def command(model: ModelOptions, engine: EngineOptions) -> int: ...
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
 import click
 
-from ..config import DEFAULT_MODEL, DEFAULT_PRESET, SAMPLERS
+from ..config import (
+    DEFAULT_MODEL,
+    DEFAULT_PRESET,
+    SAMPLERS,
+    AttentionChoice,
+    EngineConfig,
+    FlashAttention,
+    GenerationConfig,
+    Preset,
+    SamplerName,
+)
+from .console import set_up_logging
+from .parameters import Attention, GpuLayers, Length, Seed
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-class _Length(click.ParamType[int]):
-    """A reply's length: at least 1, or −1."""
+def takes(**groups: type) -> Callable[[Command], Command]:
+    """Give a command the options of some groups, and call it with each group built, under the name given here."""
+    options = {name: _options(group) for name, group in groups.items()}
 
-    name = "N"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        try:
-            number = int(value)
-        except ValueError:
-            self.fail(f"{value!r} is not a whole number.", param, ctx)
-        if number != -1 and number < 1:
-            self.fail(f"{number} must be at least 1, or -1 (until the model or the context ends).", param, ctx)
-        return number
-
-
-class _Seed(click.ParamType["int | None"]):
-    """A seed; −1 means a random one."""
-
-    name = "N"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
-        try:
-            number = int(value)
-        except ValueError:
-            self.fail(f"{value!r} is not a whole number.", param, ctx)
-        if not -1 <= number < 2**64:
-            self.fail(f"{number} must be from 0 to 2^64 - 1, or -1 (random).", param, ctx)
-        return None if number == -1 else number
-
-
-class _GpuLayers(click.ParamType["int | str"]):
-    """How many layers a GPU takes."""
-
-    name = "auto|all|N"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
-        if value in ("auto", "all"):
-            return str(value)
-        if str(value).isdecimal() and int(value) < 2**31:
-            return int(value)
-        return self.fail(f"{value!r} must be auto, all, or a number of layers.", param, ctx)
-
-
-class _Attention(click.ParamType["str | tuple[int, ...]"]):
-    """Which layers' attention is measured."""
-
-    name = "last|all|off|L1,L2"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str | tuple[int, ...]:
-        if value in ("last", "all", "off") or isinstance(value, tuple):
-            return value  # type: ignore[no-any-return]
-        parts = str(value).split(",")
-        if all(part.strip().isdecimal() for part in parts):
-            return tuple(int(part) for part in parts)
-        return self.fail(f"{value!r} must be last, all, off, or layer numbers like 0,5,11.", param, ctx)
-
-
-def _apply(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
     def decorate(command: Command) -> Command:
-        for option in reversed(options):
-            command = option(command)
-        return command
+        @functools.wraps(command)
+        def call(**values: Any) -> Any:
+            built = {name: groups[name](**{field: values.pop(field) for field in options[name]}) for name in groups}
+            return command(**built, **values)
+
+        taking: Any = call
+        for group in reversed(options.values()):
+            for option in reversed(group.values()):
+                taking = option(taking)
+        return taking  # type: ignore[no-any-return]
 
     return decorate
 
 
+def _options(group: type) -> dict[str, Any]:
+    """The option or argument that fills each field of a group; it has the field's name."""
+    return {field: hint.__metadata__[0] for field, hint in get_type_hints(group, include_extras=True).items()}
+
+
 _COUNT = click.IntRange(min=1)
 
-verbose_option = click.option("-v", "--verbose", is_flag=True, help="Show llama.cpp's log, and errors in full.")
-
-model_options = _apply(
-    click.option(
-        "-m",
-        "--model",
-        envvar="ENTROPIX_EDGE_MODEL",
-        metavar="NAME",
-        help=f"A .gguf file, an alias (see `ls`), or a Hugging Face name. Default: {DEFAULT_MODEL}.",
-    ),
-    click.option("-hf", "--hf-repo", metavar="USER/REPO[:QUANT]", help="A model from Hugging Face."),
-    click.option("--offline", is_flag=True, help="Never reach for the network."),
+verbose_option = click.option(
+    "-v",
+    "--verbose",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=lambda _context, _parameter, verbose: set_up_logging(verbose=verbose),
+    help="Show llama.cpp's log, and errors in full.",
 )
+
+offline_option = click.option("--offline", is_flag=True, help="Never reach for the network.")
 
 threads_option = click.option(
     "-t", "--threads", type=_COUNT, metavar="N", help="Threads for generation. Default: the cores."
@@ -104,31 +79,10 @@ batch_option = click.option("-b", "--batch-size", type=_COUNT, metavar="N", help
 gpu_option = click.option(
     "-ngl",
     "--n-gpu-layers",
-    type=_GpuLayers(),
+    type=GpuLayers(),
     default="auto",
     metavar="auto|all|N",
     help="Layers for the GPU. Default: auto.",
-)
-
-engine_options = _apply(
-    click.option(
-        "-c",
-        "--ctx-size",
-        type=click.IntRange(min=0),
-        metavar="N",
-        help="Tokens of context; 0 means the model's own. Default: the smaller of the model's and 4096.",
-    ),
-    threads_option,
-    click.option("-tb", "--threads-batch", type=_COUNT, metavar="N", help="Threads for the prompt. Default: as -t."),
-    batch_option,
-    gpu_option,
-    click.option(
-        "-fa",
-        "--flash-attn",
-        type=click.Choice(["on", "off", "auto"]),
-        default="auto",
-        help="Flash attention. `on` needs `--attention off`. Default: auto.",
-    ),
 )
 
 
@@ -136,111 +90,270 @@ def attention_option(default: str | None, told: str) -> Callable[[Command], Comm
     """`--attention` with a command's own default."""
     return click.option(
         "--attention",
-        type=_Attention(),
+        type=Attention(),
         default=default,
         metavar="last|all|off|L1,L2",
         help=f"Layers whose attention is measured (turns flash attention off). Default: {told}.",
     )
 
 
-sampling_options = _apply(
-    click.option("-n", "--n-predict", "--max-tokens", type=_Length(), default=-1, help="Most tokens. Default: -1."),
-    click.option("-s", "--seed", type=_Seed(), default=-1, help="Seed; -1 means random. Default: -1."),
-    click.option(
-        "--preset", default=DEFAULT_PRESET, metavar="NAME|FILE", help=f"The table. Default: {DEFAULT_PRESET}."
-    ),
-    click.option(
-        "--sampler",
-        type=click.Choice(SAMPLERS),
-        default="entropix",
-        help="entropix acts on the table; the others only report it. Default: entropix.",
-    ),
-    click.option(
-        "--temp",
-        "--temperature",
-        "temperature",
-        type=click.FloatRange(0, 100),
-        metavar="T",
-        help="Temperature.",
-    ),
-    click.option("--top-k", type=click.IntRange(min=0), metavar="N", help="Most probable tokens kept; 0: all."),
-    click.option("--top-p", type=click.FloatRange(0, 1), metavar="P", help="Probability mass kept; 1: all."),
-    click.option(
-        "--min-p",
-        type=click.FloatRange(0, 1),
-        metavar="P",
-        help="Least share of the best token's probability.",
-    ),
-    click.option(
-        "-o",
-        "--option",
-        "options",
-        type=(str, str),
-        multiple=True,
-        metavar="KEY VALUE",
-        help="Any threshold or coefficient of the preset, such as `-o pause.entropy_above 2.5`.",
-    ),
-    click.option("--stop", multiple=True, metavar="TEXT", help="End the reply before this text. Repeatable."),
-    click.option(
-        "--deliberate",
-        type=click.IntRange(2, 64),
-        metavar="N",
-        help="Generate up to N whole replies side by side and print the best.",
-    ),
-    click.option(
-        "--answer",
-        metavar="EXTRACTOR",
-        help="With --deliberate: replies with the same answer vote together. "
-        "last-number, choice, exact or regex:PATTERN. Default: confidence alone decides.",
-    ),
-)
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ModelOptions:
+    """Which model, and where it may come from."""
 
-prompt_options = _apply(
-    click.argument("prompt", required=False),
-    click.option("-p", "--prompt", "prompt_option", metavar="TEXT", help="The prompt, as an option."),
-    click.option(
-        "-f",
-        "--file",
-        "files",
-        type=click.Path(path_type=Path, allow_dash=True),
-        multiple=True,
-        help="A file with (a part of) the prompt; - means standard input. Repeatable.",
-    ),
-    click.option("-sys", "--system", metavar="TEXT", help="A system message."),
-    click.option("--raw", is_flag=True, help="Take the prompt as it is, without the model's chat template."),
-    click.option(
-        "--prompt-cache",
-        type=click.Path(path_type=Path, dir_okay=False),
-        metavar="FILE",
-        help="Go on from the tokens kept in FILE where the prompt begins alike, and keep them there for the next time.",
-    ),
-    click.option("--parse-special", is_flag=True, help="Read control-token text in the prompt as control tokens."),
-)
+    model: Annotated[
+        str | None,
+        click.option(
+            "-m",
+            "--model",
+            envvar="ENTROPIX_EDGE_MODEL",
+            metavar="NAME",
+            help=f"A .gguf file, an alias (see `ls`), or a Hugging Face name. Default: {DEFAULT_MODEL}.",
+        ),
+    ]
+    hf_repo: Annotated[
+        str | None, click.option("-hf", "--hf-repo", metavar="USER/REPO[:QUANT]", help="A model from Hugging Face.")
+    ]
+    offline: Annotated[bool, offline_option]
 
-output_options = _apply(
-    click.option(
-        "--color",
-        type=click.Choice(["auto", "always", "never"]),
-        default="auto",
-        help="Colour each token by its strategy. Default: auto (on a terminal).",
-    ),
-    click.option("--stats", is_flag=True, help="Print speed, strategies and entropy to standard error."),
-    click.option(
-        "--trace",
-        type=click.Path(path_type=Path, dir_okay=False),
-        metavar="FILE",
-        help="Write one JSON object a token.",
-    ),
-    click.option("--json", "as_json", is_flag=True, help="Print the reply as one JSON object."),
-)
+    @property
+    def name(self) -> str:
+        """The model's name.
+
+        Raises:
+            click.UsageError: there are two.
+        """
+        if self.model and self.hf_repo:
+            raise click.UsageError("-m and -hf both name a model: give one of them")
+        return self.hf_repo or self.model or DEFAULT_MODEL
 
 
-def model_name(options: dict[str, Any]) -> str:
-    """The model that `model_options` name.
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class EngineOptions:
+    """How the model is opened; attention apart, whose default differs from command to command."""
 
-    Raises:
-        click.UsageError: they name two.
-    """
-    if options["model"] and options["hf_repo"]:
-        raise click.UsageError("-m and -hf both name a model: give one of them")
-    return options["hf_repo"] or options["model"] or DEFAULT_MODEL
+    ctx_size: Annotated[
+        int | None,
+        click.option(
+            "-c",
+            "--ctx-size",
+            type=click.IntRange(min=0),
+            metavar="N",
+            help="Tokens of context; 0 means the model's own. Default: the smaller of the model's and 4096.",
+        ),
+    ]
+    threads: Annotated[int | None, threads_option]
+    threads_batch: Annotated[
+        int | None,
+        click.option(
+            "-tb", "--threads-batch", type=_COUNT, metavar="N", help="Threads for the prompt. Default: as -t."
+        ),
+    ]
+    batch_size: Annotated[int | None, batch_option]
+    n_gpu_layers: Annotated[int | Literal["auto", "all"], gpu_option]
+    flash_attn: Annotated[
+        FlashAttention,
+        click.option(
+            "-fa",
+            "--flash-attn",
+            type=click.Choice(["on", "off", "auto"]),
+            default="auto",
+            help="Flash attention. `on` needs `--attention off`. Default: auto.",
+        ),
+    ]
+
+    def config(self, attention: AttentionChoice) -> EngineConfig:
+        """The same for the engine.
+
+        Raises:
+            ConfigError: values that do not go together.
+        """
+        return EngineConfig(
+            ctx_size=self.ctx_size,
+            batch_size=self.batch_size,
+            threads=self.threads,
+            threads_batch=self.threads_batch,
+            gpu_layers=self.n_gpu_layers,
+            flash_attention=self.flash_attn,
+            attention=attention,
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class SamplingOptions:
+    """How tokens are chosen, and how many."""
+
+    n_predict: Annotated[
+        int,
+        click.option("-n", "--n-predict", "--max-tokens", type=Length(), default=-1, help="Most tokens. Default: -1."),
+    ]
+    seed: Annotated[
+        int | None, click.option("-s", "--seed", type=Seed(), default=-1, help="Seed; -1 means random. Default: -1.")
+    ]
+    preset: Annotated[
+        str,
+        click.option(
+            "--preset", default=DEFAULT_PRESET, metavar="NAME|FILE", help=f"The table. Default: {DEFAULT_PRESET}."
+        ),
+    ]
+    sampler: Annotated[
+        SamplerName,
+        click.option(
+            "--sampler",
+            type=click.Choice(SAMPLERS),
+            default="entropix",
+            help="entropix acts on the table; the others only report it. Default: entropix.",
+        ),
+    ]
+    temperature: Annotated[
+        float | None,
+        click.option(
+            "--temp", "--temperature", "temperature", type=click.FloatRange(0, 100), metavar="T", help="Temperature."
+        ),
+    ]
+    top_k: Annotated[
+        int | None,
+        click.option("--top-k", type=click.IntRange(min=0), metavar="N", help="Most probable tokens kept; 0: all."),
+    ]
+    top_p: Annotated[
+        float | None,
+        click.option("--top-p", type=click.FloatRange(0, 1), metavar="P", help="Probability mass kept; 1: all."),
+    ]
+    min_p: Annotated[
+        float | None,
+        click.option(
+            "--min-p", type=click.FloatRange(0, 1), metavar="P", help="Least share of the best token's probability."
+        ),
+    ]
+    changes: Annotated[
+        tuple[tuple[str, str], ...],
+        click.option(
+            "-o",
+            "--option",
+            "changes",
+            type=(str, str),
+            multiple=True,
+            metavar="KEY VALUE",
+            help="Any threshold or coefficient of the preset, such as `-o pause.entropy_above 2.5`.",
+        ),
+    ]
+    stop: Annotated[
+        tuple[str, ...],
+        click.option("--stop", multiple=True, metavar="TEXT", help="End the reply before this text. Repeatable."),
+    ]
+
+    def config(self, load: Callable[[str], Preset], *, parse_special: bool = False) -> GenerationConfig:
+        """The same for a reply.
+
+        Args:
+            load: the preset of a name; an open engine's own `preset` knows what was fitted to the model.
+            parse_special: as in `GenerationConfig`.
+
+        Raises:
+            ConfigError: an unknown preset or key, or a value outside its range.
+        """
+        from ..strategy import override
+
+        filters = {f"sampler.{name}": getattr(self, name) for name in ("temperature", "top_k", "top_p", "min_p")}
+        changes = {name: value for name, value in filters.items() if value is not None}
+        return GenerationConfig(
+            preset=override(load(self.preset), changes | dict(self.changes)),
+            sampler=self.sampler,
+            seed=self.seed,
+            n_predict=self.n_predict,
+            stop=self.stop,
+            parse_special=parse_special,
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class CandidateOptions:
+    """Whether several replies are generated, and how the best is found."""
+
+    deliberate: Annotated[
+        int | None,
+        click.option(
+            "--deliberate",
+            type=click.IntRange(2, 64),
+            metavar="N",
+            help="Generate up to N whole replies side by side and print the best.",
+        ),
+    ]
+    answer: Annotated[
+        str | None,
+        click.option(
+            "--answer",
+            metavar="EXTRACTOR",
+            help="With --deliberate: replies with the same answer vote together. "
+            "last-number, choice, exact or regex:PATTERN. Default: confidence alone decides.",
+        ),
+    ]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class PromptOptions:
+    """What is asked, and how it is read."""
+
+    prompt: Annotated[str | None, click.argument("prompt", required=False)]
+    prompt_option: Annotated[
+        str | None, click.option("-p", "--prompt", "prompt_option", metavar="TEXT", help="The prompt, as an option.")
+    ]
+    files: Annotated[
+        tuple[Path, ...],
+        click.option(
+            "-f",
+            "--file",
+            "files",
+            type=click.Path(path_type=Path, allow_dash=True),
+            multiple=True,
+            help="A file with (a part of) the prompt; - means standard input. Repeatable.",
+        ),
+    ]
+    system: Annotated[str | None, click.option("-sys", "--system", metavar="TEXT", help="A system message.")]
+    raw: Annotated[
+        bool, click.option("--raw", is_flag=True, help="Take the prompt as it is, without the model's chat template.")
+    ]
+    prompt_cache: Annotated[
+        Path | None,
+        click.option(
+            "--prompt-cache",
+            type=click.Path(path_type=Path, dir_okay=False),
+            metavar="FILE",
+            help="Go on from the tokens kept in FILE where the prompt begins alike, "
+            "and keep them there for the next time.",
+        ),
+    ]
+    parse_special: Annotated[
+        bool,
+        click.option("--parse-special", is_flag=True, help="Read control-token text in the prompt as control tokens."),
+    ]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class OutputOptions:
+    """What is printed, and what is written beside it."""
+
+    color: Annotated[
+        Literal["auto", "always", "never"],
+        click.option(
+            "--color",
+            type=click.Choice(["auto", "always", "never"]),
+            default="auto",
+            help="Colour each token by its strategy. Default: auto (on a terminal).",
+        ),
+    ]
+    stats: Annotated[
+        bool, click.option("--stats", is_flag=True, help="Print speed, strategies and entropy to standard error.")
+    ]
+    trace: Annotated[
+        Path | None,
+        click.option(
+            "--trace",
+            type=click.Path(path_type=Path, dir_okay=False),
+            metavar="FILE",
+            help="Write one JSON object a token.",
+        ),
+    ]
+    as_json: Annotated[
+        bool, click.option("--json", "as_json", is_flag=True, help="Print the reply as one JSON object.")
+    ]

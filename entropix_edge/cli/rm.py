@@ -7,14 +7,12 @@ from rich.filesize import decimal
 
 from ..hub import remove
 from .options import verbose_option
-from .terminal import set_up_logging
 
 
 @click.command("rm")
 @click.argument("model")
 @verbose_option
-def command(model: str, verbose: bool) -> None:
+def command(model: str) -> None:
     """Remove MODEL, by a name that `ls` shows."""
-    set_up_logging(verbose=verbose)
     freed = remove(model)
     click.echo(f"removed {model}: {decimal(freed)}", err=True)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from ..types import SideEvent, TokenEvent
+    from ..engine import Reply
 
 _MIB = 2**20
 
@@ -31,41 +31,24 @@ class Stats:
     """Statistics of one reply.
 
     Args:
-        events: its token events.
-        roads: what else happened.
-        prompt_tokens: how many tokens the prompt was.
-        cached_tokens: how many of them were in the cache already.
-        decoded_tokens: how many were decoded beyond it.
-        prompt_seconds: until the first token was there.
-        generation_seconds: from the first token to the last.
+        reply: the whole of it.
         startup_seconds: before the prompt: reading the model.
     """
 
-    def __init__(
-        self,
-        events: tuple[TokenEvent, ...],
-        roads: tuple[SideEvent, ...],
-        *,
-        prompt_tokens: int,
-        cached_tokens: int,
-        decoded_tokens: int,
-        prompt_seconds: float,
-        generation_seconds: float,
-        startup_seconds: float,
-    ) -> None:
-        tokens = [event for event in events if event.token_id is not None]
-        self.decoded_tokens = decoded_tokens
+    def __init__(self, reply: Reply, *, startup_seconds: float) -> None:
+        tokens = [event for event in reply.events if event.token_id is not None]
         self.acts = {
-            "branches": sum(isinstance(road, BranchEvent) and road.kept for road in roads),
-            "rejections": sum(isinstance(road, RejectedEvent) for road in roads),
-            "rewinds": sum(isinstance(road, RewindEvent) for road in roads),
+            "branches": sum(isinstance(event, BranchEvent) and event.kept for event in reply.roads),
+            "rejections": sum(isinstance(event, RejectedEvent) for event in reply.roads),
+            "rewinds": sum(isinstance(event, RewindEvent) for event in reply.roads),
             "pauses": _runs(event.origin is Origin.FORCED for event in tokens),
         }
         self.tokens = len(tokens)
-        self.prompt_tokens = prompt_tokens
-        self.cached_tokens = cached_tokens
-        self.prompt_seconds = prompt_seconds
-        self.generation_seconds = generation_seconds
+        self.prompt_tokens = reply.prompt_tokens
+        self.cached_tokens = reply.cached_tokens
+        self.decoded_tokens = reply.decoded_tokens
+        self.prompt_seconds = reply.prompt_seconds
+        self.generation_seconds = reply.generation_seconds
         self.startup_seconds = startup_seconds
         self.strategies = Counter(event.strategy for event in tokens if event.strategy)
         measured = [event.metrics for event in tokens if event.metrics]

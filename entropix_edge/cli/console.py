@@ -1,0 +1,120 @@
+"""What is written beside the model's text: messages, the log, tables, JSON. rich is imported when it draws."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from rich.console import Console
+
+
+def console(*, colour: bool | None = None) -> Console:
+    """Standard error: for everything but a command's result. Coloured as it can, or as is said."""
+    return _console(stderr=True, soft_wrap=True, force_terminal=colour)
+
+
+def output() -> Console:
+    """Standard output, for results. Where it is no terminal, nothing is cut or wrapped to a width."""
+    return _console()
+
+
+def _console(**options: Any) -> Console:
+    from rich.console import Console
+
+    class _Console(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError  # rich would exit with 1; `cli.run` decides
+
+    return _Console(highlight=False, **options)
+
+
+def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1, whole: bool = False) -> None:
+    """Print a table to standard output.
+
+    Args:
+        headings: of the columns.
+        rows: a text a column.
+        left: how many columns are aligned to the left; the others hold numbers.
+        whole: keep each row on one line, as long as it may be: it holds what a user copies.
+    """
+    from rich.measure import Measurement
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for number, heading in enumerate(headings):
+        table.add_column(heading, justify="left" if number < left else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*map(_escaped, row))
+    out = output()
+    if whole or not out.is_terminal:
+        unlimited = out.options.update(max_width=_UNLIMITED)
+        out.width = max(Measurement.get(out, unlimited, table).maximum, 1)
+    out.print(table, crop=False)
+
+
+_UNLIMITED = 2**20  # characters
+
+
+def _escaped(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+def print_json(value: object, *, indent: int | None = None) -> None:
+    """Print JSON to standard output, in letters that its encoding has."""
+    encoding = getattr(sys.stdout, "encoding", None) or "ascii"
+    utf8 = encoding.lower().replace("-", "").replace("_", "") == "utf8"
+    click.echo(json.dumps(value, indent=indent, ensure_ascii=not utf8))
+
+
+def wants_colour() -> bool:
+    """Whether standard output is a terminal that shows colour, and its user wants it."""
+    if os.environ.get("NO_COLOR") or not (sys.stdout.isatty() or os.environ.get("FORCE_COLOR")):
+        return False
+    return output().color_system is not None
+
+
+@contextlib.contextmanager
+def saying(text: str, *, after: float) -> Iterator[None]:
+    """Say a line on standard error if what is done meanwhile takes longer than so many seconds."""
+    timer = threading.Timer(after, lambda: console().print(text, markup=False))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+# --- the log ----------------------------------------------------------------------------------------
+
+
+def set_up_logging(*, verbose: bool) -> None:
+    """Send the library's warnings (with `verbose`, everything) to standard error."""
+    logger = logging.getLogger("entropix_edge")
+    for handler in list(logger.handlers):
+        logger.removeHandler(handler)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Lines())
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG if verbose else logging.WARNING)
+    logger.propagate = False
+
+
+class _Lines(logging.Formatter):
+    """`Warning: …`; llama.cpp's own lines as they are."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        return f"{record.levelname.title()}: {text}" if record.levelno >= logging.WARNING else text

@@ -1,0 +1,63 @@
+"""Ctrl-C."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType
+
+
+class Interrupt:
+    """Ctrl-C, remembered. A second one ends the process.
+
+    It raises KeyboardInterrupt as ever, but where llama.cpp works: there it is a flag to be asked for. Python
+    loses an exception that falls into a destructor or a callback from C; the flag stays.
+    """
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._deferred = False
+
+    def __call__(self) -> bool:
+        """Whether it was asked for."""
+        return self.requested
+
+    def _handle(self, _number: int, _frame: FrameType | None) -> None:
+        if self.requested:
+            os._exit(130)
+        self.requested = True
+        if not self._deferred:
+            raise KeyboardInterrupt
+
+    @contextlib.contextmanager
+    def watching(self) -> Iterator[None]:
+        """Remember Ctrl-C meanwhile; say nothing of one that fell where it cannot be raised."""
+        before, hook = signal.signal(signal.SIGINT, self._handle), sys.unraisablehook
+
+        def quiet(unraisable: sys.UnraisableHookArgs) -> None:
+            if unraisable.exc_type is not KeyboardInterrupt:
+                hook(unraisable)
+
+        sys.unraisablehook = quiet
+        try:
+            yield
+        finally:
+            sys.unraisablehook = hook
+            signal.signal(signal.SIGINT, before)
+
+    @contextlib.contextmanager
+    def deferring(self) -> Iterator[None]:
+        """Take Ctrl-C as the flag alone; raise one that was lost before."""
+        self._deferred = True
+        try:
+            if self.requested:
+                raise KeyboardInterrupt
+            yield
+        finally:
+            self._deferred = False

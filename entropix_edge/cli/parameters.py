@@ -1,0 +1,68 @@
+"""What the texts of some options become: click's parameter types of our own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+
+class Length(click.ParamType[int]):
+    """A reply's length: at least 1, or −1."""
+
+    name = "N"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The value, or click's own error."""
+        try:
+            number = int(value)
+        except ValueError:
+            self.fail(f"{value!r} is not a whole number.", param, ctx)
+        if number != -1 and number < 1:
+            self.fail(f"{number} must be at least 1, or -1 (until the model or the context ends).", param, ctx)
+        return number
+
+
+class Seed(click.ParamType["int | None"]):
+    """A seed; −1 means a random one."""
+
+    name = "N"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
+        """The value, or click's own error."""
+        try:
+            number = int(value)
+        except ValueError:
+            self.fail(f"{value!r} is not a whole number.", param, ctx)
+        if not -1 <= number < 2**64:
+            self.fail(f"{number} must be from 0 to 2^64 - 1, or -1 (random).", param, ctx)
+        return None if number == -1 else number
+
+
+class GpuLayers(click.ParamType["int | str"]):
+    """How many layers a GPU takes."""
+
+    name = "auto|all|N"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+        """The value, or click's own error."""
+        if value in ("auto", "all"):
+            return str(value)
+        if str(value).isdecimal() and int(value) < 2**31:
+            return int(value)
+        return self.fail(f"{value!r} must be auto, all, or a number of layers.", param, ctx)
+
+
+class Attention(click.ParamType["str | tuple[int, ...]"]):
+    """Which layers' attention is measured."""
+
+    name = "last|all|off|L1,L2"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str | tuple[int, ...]:
+        """The value, or click's own error."""
+        if value in ("last", "all", "off") or isinstance(value, tuple):
+            return value  # type: ignore[no-any-return]
+        parts = str(value).split(",")
+        if all(part.strip().isdecimal() for part in parts):
+            return tuple(int(part) for part in parts)
+        return self.fail(f"{value!r} must be last, all, off, or layer numbers like 0,5,11.", param, ctx)
