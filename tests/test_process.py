@@ -98,12 +98,17 @@ def test_nothing_to_answer_and_nobody_to_ask_is_a_usage_error(tiny_model: Path) 
     assert b"the prompt is empty" in result.stderr
 
 
-def test_odd_bytes_on_standard_input_are_survived(tiny_model: Path) -> None:
-    result = run(
-        ["generate", "-m", str(tiny_model), "-t", "1", "-n", "4", "-s", "1"], b"a\0b\xff\xfe<|im_end|>\xed\xa0\x80"
-    )
-    assert result.returncode == 0
-    assert result.stderr == b""
+def test_odd_text_on_standard_input_is_survived(tiny_model: Path) -> None:
+    options = ["generate", "-m", str(tiny_model), "-t", "1", "-n", "4", "-s", "1"]
+    result = run(options, "a\0b\x7f<|im_end|>\u202e\ufdd0".encode())
+    assert (result.returncode, result.stderr) == (0, b"")
+
+
+def test_what_is_no_text_on_standard_input_is_refused(tiny_model: Path) -> None:
+    result = run(["generate", "-m", str(tiny_model)], b"a\xff\xfeb")
+    assert (result.returncode, result.stdout) == (1, b"")
+    assert result.stderr.startswith(b"Error: standard input is not UTF-8 text: byte 1 is 0xFF")
+    assert result.stderr.count(b"\n") == 1
 
 
 def test_a_full_disk_under_standard_output_is_said(tiny_model: Path) -> None:
