@@ -13,8 +13,8 @@ os.environ["NUMBA_OPT"] = "0"  # the code before it was made for this processor
 
 import llvmlite.binding as llvm
 
-from entropix_edge.native import SIGNATURES
 from entropix_edge.native.compiler import code_of, optimised
+from entropix_edge.native.signatures import SIGNATURES
 
 TARGETS = {  # triple, processor, an arithmetic instruction on a vector
     "x86-64": ("x86_64-unknown-linux-gnu", "x86-64-v3", r"\bv(?!mov)\w+ps\s.*%ymm"),

@@ -23,10 +23,6 @@ if TYPE_CHECKING:
 _PADDING = 256  # llama.cpp rounds the attended cells up to a multiple of this
 
 
-for _name in native.EXTERNALS["tap"]:
-    native.add_symbol(_name, address_of(getattr(ggml(), _name)))
-
-
 class AttentionTap:
     """Reduces the attention of wanted rows to metrics, in the scheduler's own thread.
 
@@ -70,6 +66,8 @@ class AttentionTap:
         state[layout.MEAN] = self._mean.ctypes.data
         state[layout.MEAN_CAPACITY] = self._mean.size
         state[layout.RESULTS] = self._results.ctypes.data
+        state[layout.TENSOR_GET] = address_of(ggml().ggml_backend_tensor_get)
+        state[layout.IS_HOST] = address_of(ggml().ggml_backend_buffer_is_host)
         return state
 
     def always_copy(self) -> None:

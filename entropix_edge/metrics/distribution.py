@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import struct
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -33,9 +32,6 @@ class Distribution(NamedTuple):
     varentropy: float
 
 
-_NUMBERS = struct.Struct("q4d").unpack_from
-
-
 def describe(logits: Logits, position: int) -> Distribution:
     """Measure one row of logits.
 
@@ -48,7 +44,7 @@ def describe(logits: Logits, position: int) -> Distribution:
     """
     scratch = native.scratch(logits.size)
     native.KERNELS.describe(scratch.address_of(logits), logits.size, scratch.address)
-    distribution = Distribution(*_NUMBERS(scratch.results))
+    distribution = Distribution(*scratch.described())
     if not (distribution.entropy < math.inf and distribution.varentropy < math.inf):
         raise MetricsError(_complaint(logits, position))
     return distribution

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import json
 import os
 import re
 import sys
@@ -14,7 +13,8 @@ from typing import Any
 import llvmlite.binding as llvm
 from numba import cfunc, config, types
 
-from . import EXTERNALS, SIGNATURES, digest, target_machine
+from .link import pack, target_machine
+from .signatures import SIGNATURES
 
 _TYPES = {
     None: types.void,
@@ -23,7 +23,7 @@ _TYPES = {
     ctypes.c_bool: types.boolean,
 }
 
-# All that the code may call, beside `EXTERNALS`: C's own mathematics and memory functions.
+# All that the code may call by name: C's own mathematics and memory functions.
 _EXTERNAL = re.compile(r"(llvm\..*|mem(set|cpy|move)|(exp|log|floor)f?)$")
 
 # What numba's runtime does where a function raised, or where memory that was allocated is freed.
@@ -56,9 +56,9 @@ def code_of(unit: str) -> str:
         module.link_in(llvm.parse_assembly(function.inspect_llvm()))
     code = str(module)
     called = [item.name for item in module.functions if item.is_declaration and not _EXTERNAL.match(item.name)]
-    for name in set(called) - set(EXTERNALS[unit]):
+    for name in set(called):
         if not _NEVER_CALLED.match(name):
-            raise RuntimeError(f"{unit} calls {name}: a kernel allocates nothing and calls only C and ggml")
+            raise RuntimeError(f"{unit} calls {name}: a kernel allocates nothing and calls only C by name")
         trap = r"define internal \1 {\n  call void @llvm.trap()\n  unreachable\n}"
         code = re.sub(rf"^declare (.*@{name}\(.*)$", trap, code, flags=re.MULTILINE)
     return code
@@ -76,15 +76,14 @@ def optimised(code: str, machine: Any) -> Any:
 
 
 def compile_unit(unit: str) -> bytes:
-    """A unit's machine code, for this processor: a line of JSON, then an object file.
+    """A unit's machine code, for this processor, as `link.pack` packs it.
 
     Raises:
         RuntimeError: a function allocates, or calls what it must not.
     """
     machine_code = target_machine().emit_object(optimised(code_of(unit), target_machine()))
     symbols = {name: function.native_name for name, function in functions_of(unit).items()}
-    header = {"sha256": digest(machine_code, symbols), "symbols": symbols}
-    return json.dumps(header).encode() + b"\n" + bytes(machine_code)
+    return pack(bytes(machine_code), symbols)
 
 
 def write(code: bytes) -> None:

@@ -16,6 +16,21 @@ import numpy as np
 from numba import njit
 
 from .pointers import doubles_at, floats_at, words_at
+from .scratch import (
+    BEST,
+    COUNT,
+    ENTROPY,
+    LOG_TOTAL,
+    MASS,
+    MAXIMUM,
+    VARENTROPY,
+    folded,
+    indices_at,
+    maxima_at,
+    top_maxima_at,
+    values_at,
+    weights_at,
+)
 
 FLAGS = {"contract", "reassoc", "nsz", "arcp", "afn"}
 PLAIN = {"error_model": "numpy"}  # no division that raises
@@ -26,7 +41,6 @@ _BLOCK = 512  # terms summed in float32 before a double takes over: relative err
 _FLOOR = np.float32(-87.0)  # e^x of less leaves float32's normal range, and counts as nothing
 _TINY = np.float32(1.2e-38)
 _SLACK = 1.0 - 1e-6  # shares that should be equal may differ by rounding
-_FAN = 8  # numbers whose maximum decides whether any of them is looked at
 _FIRST_LOOK = 64  # tokens sorted before it is known how many the filters keep
 
 
@@ -65,15 +79,15 @@ def _log2(x):
 # --- the next-token distribution ----------------------------------------------------------------
 
 
-@njit(**PLAIN)
-def _folded(size):
-    """How many maxima a row folds to."""
-    return (size + _FAN - 1) // _FAN
+_folded = njit(**PLAIN)(folded)
+_weights_at, _indices_at = njit(**PLAIN)(weights_at), njit(**PLAIN)(indices_at)
+_values_at = njit(**PLAIN)(values_at)
+_maxima_at, _top_maxima_at = njit(**PLAIN)(maxima_at), njit(**PLAIN)(top_maxima_at)
 
 
 @njit(**PLAIN)
 def _fold(numbers, size, maxima):
-    """Maxima of `_FAN` numbers each, that stand the result's length apart.
+    """Maxima of `FAN` numbers each, that stand the result's length apart.
 
     So every step is one of whole vectors; the maximum of neighbours is not vectorised while NaN keeps its meaning.
     """
@@ -334,9 +348,7 @@ def describe_attention(weights, stride, scores, n_head, n_kv, scale, mean, out):
     out[3] += strength * abs(scale) / (n_head * attended)
 
 
-# --- the C functions: `native.SIGNATURES` ---------------------------------------------------------
-#
-# The scratch: 8 results, weights (float64), indices (int64), values, and two rows of maxima (float32).
+# --- the C functions: `signatures.SIGNATURES` -----------------------------------------------------
 
 
 def describe(logits, size, scratch):
@@ -345,18 +357,17 @@ def describe(logits, size, scratch):
     Two passes: the maximum; then the sums. A NaN, a +inf or a row of −inf makes them NaN, which the caller looks for.
     """
     row = floats_at(logits)
-    middle = scratch + 64 + 20 * size
-    best = _first_largest(row, size, floats_at(middle), floats_at(middle + 4 * _folded(size)))
+    best = _first_largest(row, size, floats_at(_maxima_at(scratch, size)), floats_at(_top_maxima_at(scratch, size)))
     maximum = row[best]
     total, first, second = _sums(row, size, maximum)
     mean = first / total
     log_total = math.log(total)
-    words_at(scratch)[0] = best
+    words_at(scratch)[BEST] = best
     results = doubles_at(scratch)
-    results[1] = maximum
-    results[2] = maximum + log_total
-    results[3] = max((log_total - mean) * _INV_LN2, 0.0)
-    results[4] = max((second / total - mean * mean) * _INV_LN2 * _INV_LN2, 0.0)
+    results[MAXIMUM] = maximum
+    results[LOG_TOTAL] = maximum + log_total
+    results[ENTROPY] = max((log_total - mean) * _INV_LN2, 0.0)
+    results[VARENTROPY] = max((second / total - mean * mean) * _INV_LN2 * _INV_LN2, 0.0)
 
 
 def draw(logits, size, maximum, temperature, top_k, top_p, min_p, uniform, scratch):
@@ -364,10 +375,8 @@ def draw(logits, size, maximum, temperature, top_k, top_p, min_p, uniform, scrat
 
     With `uniform` in [0, 1) the token's index; with 1, all survivors are there, their number and mass in the results.
     """
-    weights = doubles_at(scratch + 64)
-    indices = words_at(scratch + 64 + 8 * size)
-    values = floats_at(scratch + 64 + 16 * size)
-    middle = scratch + 64 + 20 * size
+    weights = doubles_at(_weights_at(scratch))
+    indices = words_at(_indices_at(scratch, size))
     kept, mass = _survivors(
         floats_at(logits),
         size,
@@ -379,12 +388,12 @@ def draw(logits, size, maximum, temperature, top_k, top_p, min_p, uniform, scrat
         uniform,
         weights,
         indices,
-        values,
-        floats_at(middle),
-        floats_at(middle + 4 * _folded(size)),
+        floats_at(_values_at(scratch, size)),
+        floats_at(_maxima_at(scratch, size)),
+        floats_at(_top_maxima_at(scratch, size)),
     )
-    words_at(scratch)[0] = kept
-    doubles_at(scratch)[1] = mass
+    words_at(scratch)[COUNT] = kept
+    doubles_at(scratch)[MASS] = mass
     target = uniform * mass
     cumulative = 0.0
     for i in range(kept):

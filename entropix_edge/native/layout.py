@@ -19,7 +19,9 @@ PENDING = 11  # the layer whose scores are held, or −1
 LAYERS_SEEN = 12
 FAULT = 13
 ALWAYS_COPY = 14  # treat host memory like a device's: for tests
-N_SLOTS = 15
+TENSOR_GET = 15  # address of ggml_backend_tensor_get
+IS_HOST = 16  # address of ggml_backend_buffer_is_host
+N_SLOTS = 17
 
 FAULTS = {
     1: "its attention is not in the float32 arrays that were expected",

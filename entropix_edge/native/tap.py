@@ -8,16 +8,15 @@ The softmax overwrites the scores in place, so scores are copied when they appea
 from __future__ import annotations
 
 import numpy as np
-from llvmlite import binding
-from numba import njit, types
+from numba import njit
 
-from . import EXTERNALS
 from .kernels import PLAIN, describe_attention
 from .layout import (
     ALWAYS_COPY,
     BUFFER,
     DATA,
     FAULT,
+    IS_HOST,
     LAYER_MASK,
     LAYERS_SEEN,
     MEAN,
@@ -34,21 +33,15 @@ from .layout import (
     SCORES_CAPACITY,
     SCRATCH,
     SCRATCH_CAPACITY,
+    TENSOR_GET,
     TOKENS,
     TYPE,
     VIEW_SRC,
 )
-from .pointers import bytes_at, doubles_at, floats_at, ints_at, words_at
+from .pointers import buffer_is_host, bytes_at, doubles_at, floats_at, ints_at, tensor_get, words_at
 
 _SCORE_NODE, _WEIGHT_NODE = 1, 2
 _SCORE_NAME, _WEIGHT_NAME = tuple(b"kq-"), tuple(b"kq_soft_max-")
-
-for _name in EXTERNALS["tap"]:
-    if not binding.address_of_symbol(_name):
-        binding.add_symbol(_name, 1)  # not called where it is compiled
-_word = types.int64
-_tensor_get = types.ExternalFunction("ggml_backend_tensor_get", types.void(_word, _word, _word, _word))
-_is_host = types.ExternalFunction("ggml_backend_buffer_is_host", types.uint8(_word))
 
 
 @njit(**PLAIN)
@@ -94,17 +87,18 @@ def _recognise(tensor, state):
 def _on_host(tensor, state):
     source = words_at(tensor + VIEW_SRC)[0]
     buffer = words_at((source if source != 0 else tensor) + BUFFER)[0]
-    return buffer != 0 and state[ALWAYS_COPY] == 0 and _is_host(buffer) != 0
+    return buffer != 0 and state[ALWAYS_COPY] == 0 and buffer_is_host(state[IS_HOST], buffer) != 0
 
 
 @njit(**PLAIN)
-def _copy_row(tensor, token, n_kv, n_tokens, n_head, destination):
+def _copy_row(tensor, state, token, n_kv, n_tokens, n_head, destination):
     """Bring one query's row of every head from a device: in one transfer where rows lie together."""
     if n_tokens == 1:
-        _tensor_get(tensor, destination, 0, 4 * n_kv * n_head)
+        tensor_get(state[TENSOR_GET], tensor, destination, 0, 4 * n_kv * n_head)
         return
     for h in range(n_head):
-        _tensor_get(tensor, destination + 4 * n_kv * h, 4 * n_kv * (h * n_tokens + token), 4 * n_kv)
+        start = 4 * n_kv * (h * n_tokens + token)
+        tensor_get(state[TENSOR_GET], tensor, destination + 4 * n_kv * h, start, 4 * n_kv)
 
 
 @njit(**PLAIN)
@@ -120,7 +114,7 @@ def _take_scores(tensor, state, n_kv, n_tokens, n_head):
                 for j in range(n_kv):
                     target[h * n_kv + j] = source[j]
         else:
-            _copy_row(tensor, token, n_kv, n_tokens, n_head, destination)
+            _copy_row(tensor, state, token, n_kv, n_tokens, n_head, destination)
 
 
 @njit(**PLAIN)
@@ -137,7 +131,7 @@ def _take_weights(tensor, state, n_kv, n_tokens, n_head):
             weights = words_at(tensor + DATA)[0] + 4 * n_kv * token
             stride = n_tokens * n_kv
         else:
-            _copy_row(tensor, token, n_kv, n_tokens, n_head, state[SCRATCH])
+            _copy_row(tensor, state, token, n_kv, n_tokens, n_head, state[SCRATCH])
             weights = state[SCRATCH]
             stride = n_kv
         scores = floats_at(state[SCORES] + 4 * slot * n_head * n_kv)

@@ -6,7 +6,6 @@ and at least one token always survives.
 
 from __future__ import annotations
 
-import struct
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,9 +17,6 @@ if TYPE_CHECKING:
 
     from ..metrics import Distribution
     from ..types import Logits, SamplerSettings
-
-
-_COUNT_AND_MASS = struct.Struct("qd").unpack_from
 
 
 def draw(logits: Logits, distribution: Distribution, settings: SamplerSettings, uniform: float) -> int:
@@ -47,8 +43,7 @@ def survivors(
     size = logits.size
     scratch = native.scratch(size)
     _draw(logits, distribution, settings, 1.0, scratch)
-    count, mass = _COUNT_AND_MASS(scratch.results)
-    indices, weights = scratch.survivors(size, count)
+    indices, weights, mass = scratch.survivors(size)
     return indices, weights / mass
 
 

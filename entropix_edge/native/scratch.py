@@ -1,0 +1,114 @@
+"""The memory that the kernels of the distribution work in: where each thing lies in it, and who owns it.
+
+In bytes: 64 of results, and for a row of so many logits weights (float64), indices (int64), values (float32), and
+two rows of maxima (float32).
+"""
+
+from __future__ import annotations
+
+import struct
+import threading
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+# Results of `describe`, and their types.
+BEST, MAXIMUM, LOG_TOTAL, ENTROPY, VARENTROPY = 0, 1, 2, 3, 4
+_DESCRIBED = struct.Struct("q4d").unpack_from
+
+# Results of `draw`, and their types.
+COUNT, MASS = 0, 1
+_DRAWN = struct.Struct("qd").unpack_from
+
+FAN = 8  # numbers whose maximum decides whether any of them is looked at
+
+
+def folded(size: int) -> int:
+    """How many maxima a row of numbers folds to."""
+    return (size + FAN - 1) // FAN
+
+
+def weights_at(scratch: int) -> int:
+    """Where the weights begin, of a scratch that begins at an address."""
+    return scratch + 64
+
+
+def indices_at(scratch: int, size: int) -> int:
+    """Where the indices begin, for a row of so many logits."""
+    return scratch + 64 + 8 * size
+
+
+def values_at(scratch: int, size: int) -> int:
+    """Where the values begin."""
+    return scratch + 64 + 16 * size
+
+
+def maxima_at(scratch: int, size: int) -> int:
+    """Where the maxima of the row begin."""
+    return scratch + 64 + 20 * size
+
+
+def top_maxima_at(scratch: int, size: int) -> int:
+    """Where the maxima of the maxima begin."""
+    return scratch + 64 + 20 * size + 4 * ((size + FAN - 1) // FAN)  # `folded`, which numba could not call from here
+
+
+class Scratch:
+    """A scratch for rows of up to so many logits, and the address of the row that was looked at last.
+
+    Attributes:
+        n_vocab: logits of the longest row.
+        address: where it begins.
+    """
+
+    __slots__ = ("_results", "_row", "_row_address", "_words", "address", "n_vocab")
+
+    def __init__(self, n_vocab: int) -> None:
+        self.n_vocab = n_vocab
+        n_bytes = top_maxima_at(0, n_vocab) + 4 * folded(folded(n_vocab))
+        self._words: npt.NDArray[np.float64] = np.empty(-(-n_bytes // 8), np.float64)
+        self._results: memoryview = self._words[:8].data
+        self.address: int = self._words.ctypes.data
+        self._row: npt.NDArray[np.float32] | None = None
+        self._row_address = 0
+
+    def described(self) -> tuple[int, float, float, float, float]:
+        """What `describe` left: best, maximum, log-sum-exp, entropy, varentropy."""
+        return _DESCRIBED(self._results)
+
+    def survivors(self, size: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], float]:
+        """What `draw` left, for a row of so many logits: copies of the indices and weights, and the weights' sum."""
+        count, mass = _DRAWN(self._results)
+        weights, indices = weights_at(0) // 8, indices_at(0, size) // 8
+        words = self._words
+        return words[indices : indices + count].view(np.int64).copy(), words[weights : weights + count].copy(), mass
+
+    def address_of(self, logits: npt.NDArray[np.float32]) -> int:
+        """Where a row begins. Asking numpy costs more than what is done there; mostly it is the row of last time.
+
+        Raises:
+            TypeError: it is not a contiguous row of float32, or empty.
+        """
+        if logits is not self._row:
+            if logits.dtype != np.float32 or logits.strides != (4,) or not logits.size:
+                raise TypeError(
+                    "logits are a contiguous row of float32, "
+                    f"not {logits.dtype} of shape {logits.shape} with strides {logits.strides}"
+                )
+            self._row_address = logits.ctypes.data
+            self._row = logits
+        return self._row_address
+
+
+_own = threading.local()
+
+
+def scratch(n_vocab: int) -> Scratch:
+    """This thread's scratch, large enough for rows of so many logits. The next call of a kernel writes over it."""
+    found: Scratch | None = getattr(_own, "scratch", None)
+    if found is None or found.n_vocab < n_vocab:
+        found = _own.scratch = Scratch(n_vocab)
+    return found
