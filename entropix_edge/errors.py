@@ -12,12 +12,55 @@ EntropixError
 ├── ContextError           llama.cpp could not make the context or decode in it
 └── MetricsError           the model's output is not a distribution (NaN, no finite logit)
 
-Each message is one line: what was wrong, the value, and what would be right.
+Each message is one line: what was wrong, the value, and what would be right. Where a setting would mend it, the error
+has a `Hint` that names it.
 """
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """The setting to change so that an error does not come again.
+
+    Attributes:
+        advice: what to do, in words; `{}` stands for the setting.
+        setting: a field of a configuration, or an argument of the public functions, such as `ctx_size`.
+        change: what to do with the setting.
+        value: the value to set, or to take away; None where any larger or smaller one does.
+    """
+
+    advice: str
+    setting: str
+    change: Literal["raise", "lower", "set", "unset"]
+    value: str | bool | None = None
+
+    def told(self, setting: str) -> str:
+        """The advice with the setting spelled as its reader knows it."""
+        return self.advice.replace("{}", setting, 1)
+
+    def __str__(self) -> str:
+        return self.told(self.setting if self.value is None else f"{self.setting}={self.value!r}")
 
 
 class EntropixError(Exception):
-    """Root of every error that this library raises on purpose."""
+    """Root of every error that this library raises on purpose.
+
+    Args:
+        message: what was wrong, in one line.
+        hint: what to change.
+    """
+
+    def __init__(self, message: str = "", *, hint: Hint | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}: {self.hint}" if self.hint else self.message
 
 
 class ConfigError(EntropixError, ValueError):

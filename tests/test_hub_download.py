@@ -311,7 +311,7 @@ def test_without_the_hub_the_cache_serves(user: User) -> None:
     )
     assert len(user.hub.requests) == asked
     assert here["result"] == first["result"]
-    assert never["message"] == ("some/split is not on this machine: fetch it without --offline (pull some/split)")
+    assert never["message"] == "some/split is not on this machine: fetch it without offline=True"
     assert missing["error"] == "DownloadError ModelError"
     assert "it has Q8_0" in partly["message"]
 

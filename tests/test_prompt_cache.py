@@ -67,7 +67,7 @@ def test_a_file_of_another_model_is_refused(tiny_model: Path, tmp_path: Path) ->
     ("changes", "message"),
     [
         ({"exact": False}, "does not fit: open the model with"),
-        ({"ctx_size": 32}, r"holds \d+ tokens and the context 32: raise --ctx-size"),
+        ({"ctx_size": 32}, r"holds \d+ tokens and the context 32: raise ctx_size"),
     ],
 )
 def test_a_file_that_does_not_fit_is_refused(

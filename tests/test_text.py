@@ -406,7 +406,7 @@ def test_a_refusal_of_any_length_is_short() -> None:
 )
 def test_text_that_is_no_template_is_refused(source: str) -> None:
     assert failure(source).startswith("the model's chat template does not parse: ")
-    assert failure(source).endswith("; use --raw")
+    assert failure(source).endswith(": use raw=True")
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import click
 from .. import __version__
 from ..errors import ConfigError, EntropixError
 from . import streams
+from .hints import explain
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
@@ -69,8 +70,9 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 def run(arguments: list[str] | None = None) -> int:
     """Run the command line; the exit code."""
     streams.set_up()
+    given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        code = _invoke(list(sys.argv[1:] if arguments is None else arguments))
+        code = _invoke(given)
         streams.flush()
         return code
     except (KeyboardInterrupt, click.Abort):
@@ -78,7 +80,9 @@ def run(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read our output has gone: that is no failure
         return 0
     except EntropixError as error:
-        return _fail(str(error), EXIT_USAGE if isinstance(error, ConfigError) else EXIT_FAILED, error)
+        return _fail(
+            explain(error, _command(given)), EXIT_USAGE if isinstance(error, ConfigError) else EXIT_FAILED, error
+        )
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         return _fail(f"{where}{error.strerror or error}", EXIT_FAILED, error)
@@ -101,6 +105,12 @@ def _invoke(arguments: list[str]) -> int:
     except click.ClickException as error:
         error.show()
         return error.exit_code
+
+
+def _command(arguments: list[str]) -> click.Command | None:
+    """The command that was given: the group's own options take no values."""
+    name = next((argument for argument in arguments if not argument.startswith("-")), "")
+    return cli.get_command(click.Context(cli), name)
 
 
 def _fail(message: str, code: int, error: BaseException) -> int:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self
 
 from ..config import DEFAULT_CTX_SIZE, DEFAULT_MODEL, DEFAULT_PRESET, EngineConfig, GenerationConfig, Preset
 from ..decoding import Scheduler, Task, generate
-from ..errors import ContextError, PromptError
+from ..errors import ContextError, Hint, PromptError
 from ..hub import resolve
 from ..llama import Model, read_state, write_state
 from ..storage import config_folder, fingerprint
@@ -161,12 +161,12 @@ class Engine:
             self._check_open()
             if len(tokens) > self.context.room:
                 raise ContextError(
-                    f"the prompt cache {path} holds {len(tokens)} tokens and the context {self.context.room}: "
-                    "raise --ctx-size"
+                    f"the prompt cache {path} holds {len(tokens)} tokens and the context {self.context.room}",
+                    hint=Hint("raise {}", "ctx_size", "raise"),
                 )
             if not self._scheduler.restore(tokens, state):
                 raise ContextError(
-                    f"the prompt cache {path} does not fit: open the model with the --attention and --flash-attn "
+                    f"the prompt cache {path} does not fit: open the model with the attention and the flash attention "
                     "that it was written with"
                 )
         return len(tokens)
@@ -231,8 +231,8 @@ class Engine:
             raise PromptError("the prompt is empty: it has no tokens")
         if len(tokens) >= self.context.room:
             raise PromptError(
-                f"the prompt is {len(tokens)} tokens and the context {self.context.room}: "
-                "shorten it or raise --ctx-size"
+                f"the prompt is {len(tokens)} tokens and the context {self.context.room}",
+                hint=Hint("shorten it or raise {}", "ctx_size", "raise"),
             )
         room = self.context.room if self.sequences == 1 else min(self.context.room, self.model.n_ctx_train)
         cells = room if config.n_predict < 0 else min(len(tokens) + config.n_predict, room)

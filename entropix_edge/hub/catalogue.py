@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from ..errors import DownloadError, ModelFileError
+from .failures import ONLINE
 from .paths import download_folder, model_folders
 from .progress import Progress
 from .verify import matches, remember
@@ -88,5 +89,5 @@ def ensure(model: CatalogueModel, *, offline: bool, progress: Progress) -> Path:
 
 def _offline_error(model: CatalogueModel, damaged: Path | None) -> Exception:
     if damaged:
-        return ModelFileError(f"{damaged} is damaged (its size or checksum differs): fetch it again without --offline")
-    return DownloadError(f"{model.alias} is not on this machine: fetch it without --offline (pull {model.alias})")
+        return ModelFileError(f"{damaged} is damaged (its size or checksum differs)", hint=ONLINE)
+    return DownloadError(f"{model.alias} is not on this machine", hint=ONLINE)

@@ -7,8 +7,9 @@ import errno
 import logging
 from collections.abc import Iterator
 
-from ..errors import DownloadError, EntropixError, ModelNotFoundError
+from ..errors import DownloadError, EntropixError, Hint, ModelNotFoundError
 
+ONLINE = Hint("fetch it without {}", "offline", "unset", True)
 _SIGN_IN = "`hf auth login`, or set HF_TOKEN"
 _NO_ANSWER = (408, 429)  # and every 5xx: the hub is there, and cannot answer now
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from ..errors import DownloadError, ModelFileError
 from .cache import blob_folder, cached, expected_sha256, lock_path
-from .failures import HubUnreachableError, is_network, plain_errors, quiet_client
+from .failures import ONLINE, HubUnreachableError, is_network, plain_errors, quiet_client
 from .names import HubModel
 from .paths import offline_by_environment
 from .progress import HashingFile, Progress
@@ -70,14 +70,14 @@ def ensure(model: HubModel, *, offline: bool, progress: Progress) -> Path:
 def _from_cache(model: HubModel, progress: Progress) -> Path:
     found = cached(model.repository).files
     if not found:
-        raise DownloadError(f"{model} is not on this machine: fetch it without --offline (pull {model})")
+        raise DownloadError(f"{model} is not on this machine", hint=ONLINE)
     paths = [found[name] for name in choose(found, model)]
     for path in paths:
         sha256 = expected_sha256(path) or remembered(path)
         if sha256 is None:
             raise ModelFileError(f"{path} cannot be checked offline: the cache does not say its checksum")
         if not matches(path, sha256, progress=progress):
-            raise ModelFileError(f"{path} is damaged (its checksum differs): fetch it again without --offline")
+            raise ModelFileError(f"{path} is damaged (its checksum differs)", hint=ONLINE)
     return paths[0]
 
 

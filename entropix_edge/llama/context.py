@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 import llama_cpp.llama_cpp as llama
 import numpy as np
 
-from ..errors import ContextError
+from ..errors import ContextError, Hint
 from ..types import Row
 from .attention import AttentionTap
 from .library import Watch, fresh_errors, llama_functions
@@ -191,7 +191,8 @@ class Context:
         if available is not None and needed > available:
             raise ContextError(
                 f"a context of {n_ctx} tokens needs about {needed / 2**30:.1f} GiB "
-                f"and {available / 2**30:.1f} GiB are free: choose a smaller --ctx-size"
+                f"and {available / 2**30:.1f} GiB are free",
+                hint=Hint("lower {}", "ctx_size", "lower"),
             )
 
     # --- decoding -------------------------------------------------------------------------------

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import ctypes
 from functools import cache
+from typing import Literal
 
-from ..errors import ContextError
+from ..errors import ContextError, Hint
 from ..native.layout import BUFFER, DATA, NAME, NB, NE, OP_PARAMS, TYPE, VIEW_SRC
 from .library import InitParams, ggml, ggml_devices
 
 _F32 = 0
 _SHAPE = (6, 5, 3)
 _SCALE = 0.625
+_OFF: tuple[str, Literal["set"], str] = ("attention", "set", "off")
 
 
 @cache
@@ -22,7 +24,7 @@ def check_layout() -> None:
         ContextError: the library keeps its tensors in another way, so attention cannot be read.
     """
     if ctypes.sizeof(ctypes.c_void_p) != 8:
-        raise ContextError("attention cannot be read on a 32-bit machine: use --attention off")
+        raise ContextError("attention cannot be read on a 32-bit machine", hint=Hint("use {}", *_OFF))
     library = ggml()
     context = library.ggml_init(InitParams(1 << 16, None, True))
     if not context:
@@ -57,8 +59,8 @@ def check_layout() -> None:
     moved = [name for name, (found, wanted) in expected.items() if found != wanted]
     if moved:
         raise ContextError(
-            f"attention cannot be read: this llama.cpp keeps {', '.join(moved)} of a tensor elsewhere; "
-            "use --attention off, or the llama-cpp-python version that entropix-edge names"
+            f"attention cannot be read, as this llama.cpp keeps {', '.join(moved)} of a tensor elsewhere",
+            hint=Hint("use {}, or the llama-cpp-python version that entropix-edge names", *_OFF),
         )
 
 

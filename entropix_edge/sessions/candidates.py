@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from ..config import check_number
-from ..errors import ContextError
+from ..errors import ContextError, Hint
 from ..types import BranchEvent, FinishReason, TokenEvent
 
 if TYPE_CHECKING:
@@ -289,8 +289,8 @@ def _share(n_predict: int, cells: int, prompt: int) -> int:
     room = cells - prompt
     if room < 1:
         raise ContextError(
-            f"{cells} tokens of context for each road and a prompt of {prompt} leave no room: "
-            "raise --ctx-size or take fewer roads"
+            f"{cells} tokens of context for each candidate and a prompt of {prompt} leave no room",
+            hint=Hint("raise {} or take fewer candidates", "ctx_size", "raise"),
         )
     return room if n_predict < 0 else min(n_predict, room)
 

@@ -11,13 +11,14 @@ from datetime import datetime
 from textwrap import shorten
 from typing import TYPE_CHECKING, NoReturn, TypedDict
 
-from ..errors import PromptError, TemplateError
+from ..errors import Hint, PromptError, TemplateError
 from .sandbox import Sandbox, check_length, deadline
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 _LONGEST_REASON = 300  # characters of a template's own complaint
+_RAW = Hint("use {}", "raw", "set", True)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -123,7 +124,8 @@ class ChatTemplate:
         try:
             self._template = _environment().from_string(source)
         except Exception as error:  # not every template that Jinja parses is one that Python compiles
-            raise TemplateError(f"the model's chat template does not parse: {_line(error)}; use --raw") from error
+            reason = f"the model's chat template does not parse: {_line(error)}"
+            raise TemplateError(reason, hint=_RAW) from error
 
     def render(self, messages: Sequence[Message]) -> str:
         """The prompt for these messages, ready for the assistant's answer.
@@ -142,7 +144,7 @@ class ChatTemplate:
         except TemplateError:
             raise
         except Exception as error:  # a template can raise whatever its expressions can
-            raise TemplateError(f"the model's chat template failed: {_line(error)}; use --raw") from error
+            raise TemplateError(f"the model's chat template failed: {_line(error)}", hint=_RAW) from error
         return clean("".join(pieces))
 
 
