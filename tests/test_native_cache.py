@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from entropix_edge import native
+from entropix_edge.cli.session import compiling
 from entropix_edge.native import cache
 from entropix_edge.native.scratch import (
     Scratch,
@@ -69,6 +70,12 @@ def test_whether_code_can_be_kept_is_known_beforehand(folder: Path, monkeypatch:
     assert folder.read_bytes() == b"a file"
     monkeypatch.setenv("NUMBA_CACHE_DIR", "/dev/null/kept")  # not even root can make it
     assert not native.can_keep()
+
+
+def test_compiling_is_said_to_happen_once_where_it_does(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert compiling() == "Compiling the kernels for this machine: some seconds, once."
+    monkeypatch.setenv("NUMBA_CACHE_DIR", "/dev/null/kept")
+    assert "some seconds, at every start: no folder can be written" in compiling()
 
 
 def test_a_user_without_a_home_keeps_code_beside_the_sources(monkeypatch: pytest.MonkeyPatch) -> None:

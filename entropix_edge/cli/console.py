@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from rich.console import Console
 
@@ -86,9 +86,9 @@ def wants_colour() -> bool:
 
 
 @contextlib.contextmanager
-def saying(text: str, *, after: float) -> Iterator[None]:
+def saying(line: Callable[[], str], *, after: float) -> Iterator[None]:
     """Say a line on standard error if what is done meanwhile takes longer than so many seconds."""
-    timer = threading.Timer(after, lambda: console().print(text, markup=False))
+    timer = threading.Timer(after, lambda: console().print(line(), markup=False))
     timer.daemon = True
     timer.start()
     try:

@@ -51,7 +51,7 @@ def _read_stdin(*, joins: bool) -> str:
         waiting = "Waiting for standard input, which joins the prompt (</dev/null leaves it out)."
     else:
         waiting = "Waiting for the prompt on standard input."
-    with saying(waiting, after=_SILENCE):
+    with saying(lambda: waiting, after=_SILENCE):
         return _text_of(sys.stdin.buffer, "standard input").removesuffix("\n")
 
 

@@ -29,6 +29,14 @@ def fetch(name: str, *, offline: bool = False) -> Path:
         return resolve(name, offline=offline, progress=bar)
 
 
+def compiling() -> str:
+    """What is said while the kernels are compiled."""
+    from ..native import can_keep
+
+    how_often = "once" if can_keep() else "at every start: no folder can be written that would keep them"
+    return f"Compiling the kernels for this machine: some seconds, {how_often}."
+
+
 class Session:
     """Opens a model for one command. A context manager: Ctrl-C is remembered meanwhile.
 
@@ -49,7 +57,7 @@ class Session:
         """
         from ..engine import prepare
 
-        with saying("Compiling the kernels for this machine: some seconds, once.", after=1.0):
+        with saying(compiling, after=1.0):
             prepare(config)
         with self.interrupt.deferring():
             yield
