@@ -31,7 +31,7 @@ if TYPE_CHECKING:
         PromptError,
         TemplateError,
     )
-    from .sessions import Deliberation, Manner
+    from .sessions import Deliberation, VotingConfig
     from .strategy import load_preset
     from .types import AttentionMetrics, FinishReason, Metrics, Origin, Strategy, TokenEvent
 
@@ -43,10 +43,10 @@ __all__ = [
     "Engine",
     "EngineConfig",
     "GenerationConfig",
-    "Manner",
     "Preset",
     "Reply",
     "ReplyStream",
+    "VotingConfig",
     "load_preset",
     # what comes back
     "AttentionMetrics",
@@ -73,7 +73,7 @@ __all__ = [
 _MODULES = {
     "engine": ("Engine", "Reply", "ReplyStream"),
     "config": ("EngineConfig", "GenerationConfig", "Preset"),
-    "sessions": ("Deliberation", "Manner"),
+    "sessions": ("Deliberation", "VotingConfig"),
     "strategy": ("load_preset",),
     "types": ("AttentionMetrics", "FinishReason", "Metrics", "Origin", "Strategy", "TokenEvent"),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 
@@ -18,6 +19,7 @@ AttentionChoice = Literal["last", "all", "off"] | tuple[int, ...]
 DEFAULT_MODEL = "smollm2-135m"
 DEFAULT_PRESET = "edge"
 DEFAULT_CTX_SIZE = 4096
+MOST_ALTERNATIVES = 20
 _MOST_THREADS = 512  # ggml's own limit
 
 
@@ -26,24 +28,32 @@ _MOST_THREADS = 512  # ggml's own limit
 _INF = math.inf
 
 
-def _within(low: float, high: float, default: Any = None) -> Any:
-    """A dataclass field whose value must be a number from `low` to `high`, both included."""
-    if default is None:
-        return field(metadata={"low": low, "high": high})
-    return field(default=default, metadata={"low": low, "high": high})
+def _within(low: float, high: float, *, attention: bool = False) -> Any:
+    """A dataclass field whose value must be a number from `low` to `high`, both included.
+
+    Args:
+        low: the least.
+        high: the most.
+        attention: whether it is the weight of an attention metric in a formula.
+    """
+    return field(metadata={"low": low, "high": high, "attention": attention})
 
 
-def check_number(name: str, value: object, kind: type, low: float, high: float) -> None:
-    """Refuse a value that is not a finite number of `kind` from `low` to `high`.
+def check_number(name: str, value: object, kind: type, low: float, high: float) -> Any:
+    """A value as a plain `int` or `float`, if it is a finite number of `kind` from `low` to `high`.
+
+    numpy's numbers are taken like Python's own; True and False are not numbers here.
 
     Raises:
         ConfigError: naming the option, the value and the range.
     """
     expected = "a whole number" if kind is int else "a finite number" if math.isinf(high) else "a number"
     bounds = f"≥ {_plain(low)}" if math.isinf(high) else f"from {_plain(low)} to {_plain(high)}"
-    allowed = int if kind is int else (int, float)
-    if isinstance(value, bool) or not isinstance(value, allowed) or not low <= value <= high or value == _INF:
+    allowed = numbers.Integral if kind is int else numbers.Real
+    plain: Any = value
+    if isinstance(value, bool) or not isinstance(value, allowed) or not low <= plain <= high or value == _INF:
         raise ConfigError(f"{name} is {value!r}: it must be {expected} {bounds}")
+    return int(plain) if isinstance(value, numbers.Integral) else float(plain)
 
 
 def _plain(number: float) -> str:
@@ -60,14 +70,19 @@ class _Checked:
             if "low" in item.metadata:
                 kind = int if item.type == "int" else float
                 low, high = item.metadata["low"], item.metadata["high"]
-                check_number(item.name, getattr(self, item.name), kind, low, high)
+                _set_number(self, item.name, kind, low, high)
+
+
+def _set_number(config: object, name: str, kind: type, low: float, high: float) -> None:
+    """Check one field of a frozen dataclass that is being made, and keep it as a plain number."""
+    object.__setattr__(config, name, check_number(name, getattr(config, name), kind, low, high))
 
 
 # --- the preset: the table's thresholds and coefficients ----------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SamplerBase(_Checked):
+class SamplerRule(_Checked):
     """The filters that the table's formulas start from. Ranges as in `types.SamplerSettings`."""
 
     temperature: float = _within(0, 100)
@@ -93,11 +108,11 @@ class BranchRule(_Checked):
     """LEHV. T·(scale + interaction·I) up to its cap; top_k·(1 + agreement·(1 − A)) down to its floor.
 
     Attributes:
-        children: roads to look down; fewer than 2 draws instead.
-        least_share: least probability of a child's first token, as a share of the best one's.
-        horizon: most tokens of a road.
-        settled: a road ends after this many tokens in a row with an entropy under argmax's.
-        score: of a road, more is better: "mean" log-probability, "total" log-probability, or "entropy"
+        children: branches of a fork; fewer than 2 draws instead.
+        least_share: least probability of a branch's first token, as a share of the best one's.
+        horizon: most tokens of a branch.
+        settled: a branch ends after this many tokens in a row with an entropy under argmax's.
+        score: of a branch, more is better: "mean" log-probability, "total" log-probability, or "entropy"
             (the mean entropy of its steps, negated).
         budget: extra tokens decoded, as a share of the reply's.
         credit: tokens of reply that the budget counts as written before the first.
@@ -106,9 +121,9 @@ class BranchRule(_Checked):
     entropy_below: float = _within(0, _INF)
     varentropy_above: float = _within(0, _INF)
     temperature_scale: float = _within(0, 100)
-    temperature_interaction: float = _within(0, 100)
+    temperature_interaction: float = _within(0, 100, attention=True)
     temperature_max: float = _within(0, 100)
-    top_k_agreement: float = _within(0, 100)
+    top_k_agreement: float = _within(0, 100, attention=True)
     top_k_min: int = _within(1, 2**31 - 1)
     children: int = _within(0, 8)
     least_share: float = _within(0, 1)
@@ -141,7 +156,7 @@ class PauseRule(_Checked):
     cooldown: int = _within(0, 2**31 - 1)
     most: int = _within(0, 2**31 - 1)
     temperature_scale: float = _within(0, 100)
-    temperature_attention_entropy: float = _within(0, 100)
+    temperature_attention_entropy: float = _within(0, 100, attention=True)
     temperature_max: float = _within(0, 100)
 
     def __post_init__(self) -> None:
@@ -167,9 +182,9 @@ class ResampleRule(_Checked):
     entropy_above: float = _within(0, _INF)
     varentropy_above: float = _within(0, _INF)
     temperature_scale: float = _within(0, 100)
-    temperature_attention_varentropy: float = _within(0, 100)
+    temperature_attention_varentropy: float = _within(0, 100, attention=True)
     temperature_min: float = _within(0, 100)
-    top_p_attention_entropy: float = _within(0, 100)
+    top_p_attention_entropy: float = _within(0, 100, attention=True)
     top_p_min: float = _within(0, 1)
     filtered: int = _within(0, 1)
     atypical: float = _within(0, 100)
@@ -188,13 +203,13 @@ class AdaptiveRule(_Checked):
 
     draws: int = _within(1, 1000)
     temperature_uncertainty: float = _within(0, 100)
-    temperature_attention: float = _within(0, 100)
-    temperature_agreement: float = _within(0, 100)
-    top_p_attention_varentropy: float = _within(0, 100)
+    temperature_attention: float = _within(0, 100, attention=True)
+    temperature_agreement: float = _within(0, 100, attention=True)
+    top_p_attention_varentropy: float = _within(0, 100, attention=True)
     top_p_min: float = _within(0, 1)
     top_p_max: float = _within(0, 1)
-    top_k_interaction: float = _within(0, 100)
-    top_k_agreement: float = _within(0, 100)
+    top_k_interaction: float = _within(0, 100, attention=True)
+    top_k_agreement: float = _within(0, 100, attention=True)
     top_k_min: int = _within(1, 2**31 - 1)
     top_k_max: int = _within(1, 2**31 - 1)
     min_p_uncertainty: float = _within(0, 100)
@@ -229,7 +244,7 @@ class Preset:
     """One whole table: where each quadrant begins, and what is done there."""
 
     name: str
-    sampler: SamplerBase
+    sampler: SamplerRule
     argmax: ArgmaxRule
     branch: BranchRule
     pause: PauseRule
@@ -253,8 +268,10 @@ class EngineConfig:
         gpu_layers: layers to offload: "auto" (what fits), "all", or how many.
         flash_attention: "auto", "on" or "off". Attention metrics need it off; "auto" gives way to them.
         attention: which layers' attention is measured: "last", "all", "off", or layer numbers from 0.
-        sequences: how many generations may live side by side.
-        forks: how many children they may have, all together.
+        sequences: slots: how many replies may be generated side by side.
+        forks: sequences for their branches, all together.
+        prompt_chunk: most prompt tokens that one decode takes while replies are being generated, so that the gap
+            between their tokens stays bounded while a long prompt is read; 0 for no limit but the batch size.
         pooled: the sequences share the context's cells; else each has an equal part of its own, which is faster
             where many generate at once and attention is off.
         mmap: map the file instead of reading it.
@@ -270,6 +287,7 @@ class EngineConfig:
     attention: AttentionChoice = "last"
     sequences: int = 1
     forks: int = 8
+    prompt_chunk: int = 64
     pooled: bool = True
     mmap: bool = True
     exact: bool = False
@@ -279,11 +297,12 @@ class EngineConfig:
         limits |= dict.fromkeys(("threads", "threads_batch"), (1, _MOST_THREADS))
         for name, (low, high) in limits.items():
             if getattr(self, name) is not None:
-                check_number(name, getattr(self, name), int, low, high)
-        check_number("sequences", self.sequences, int, 1, 256)
-        check_number("forks", self.forks, int, 0, 256 - self.sequences)
+                _set_number(self, name, int, low, high)
+        _set_number(self, "sequences", int, 1, 256)
+        _set_number(self, "forks", int, 0, 256 - self.sequences)
+        _set_number(self, "prompt_chunk", int, 0, 2**31 - 1)
         if self.gpu_layers not in ("auto", "all"):
-            check_number("gpu_layers", self.gpu_layers, int, 0, 2**31 - 1)
+            _set_number(self, "gpu_layers", int, 0, 2**31 - 1)
         if self.flash_attention not in get_args(FlashAttention):
             raise ConfigError(f"flash_attention is {self.flash_attention!r}: it must be auto, on or off")
         self._check_attention()
@@ -293,8 +312,8 @@ class EngineConfig:
         if isinstance(layers, tuple):
             if not layers:
                 raise ConfigError("attention names no layer: it must be last, all, off, or layer numbers")
-            for layer in layers:
-                check_number("attention layer", layer, int, 0, 2**31 - 1)
+            plain = tuple(check_number("attention layer", layer, int, 0, 2**31 - 1) for layer in layers)
+            object.__setattr__(self, "attention", plain)
         elif layers not in ("last", "all", "off"):
             raise ConfigError(f"attention is {layers!r}: it must be last, all, off, or layer numbers")
         if layers != "off" and self.flash_attention == "on":
@@ -316,6 +335,7 @@ class GenerationConfig:
         seed: of the draws, from 0 to 2⁶⁴ − 1; None means a new one, which the reply names.
         n_predict: most tokens of the reply; −1 means until the model or the context ends.
         stop: texts that end the reply; they are not part of it.
+        alternatives: how many of the most probable tokens each event names, at most 20.
         parse_special: read control-token text in the prompt as control tokens.
     """
 
@@ -324,25 +344,28 @@ class GenerationConfig:
     seed: int | None = None
     n_predict: int = -1
     stop: tuple[str, ...] = ()
+    alternatives: int = 0
     parse_special: bool = False
 
     def __post_init__(self) -> None:
         if self.sampler not in SAMPLERS:
             raise ConfigError(f"sampler is {self.sampler!r}: it must be one of {', '.join(SAMPLERS)}")
         if self.seed is not None:
-            check_number("seed", self.seed, int, 0, 2**64 - 1)
-        check_n_predict(self.n_predict)
+            _set_number(self, "seed", int, 0, 2**64 - 1)
+        object.__setattr__(self, "n_predict", check_n_predict(self.n_predict))
+        _set_number(self, "alternatives", int, 0, MOST_ALTERNATIVES)
         if isinstance(self.stop, str) or not all(isinstance(text, str) for text in self.stop):
             raise ConfigError(f"stop is {self.stop!r}: it must be a tuple of texts")
         if not all(self.stop):
             raise ConfigError("a stop text is empty: each stop text must be non-empty")
 
 
-def check_n_predict(value: int) -> None:
-    """Refuse a reply length that is neither −1 nor at least 1.
+def check_n_predict(value: object) -> int:
+    """A reply length as a plain `int`: −1 or at least 1.
 
     Raises:
         ConfigError: naming the value.
     """
-    if not isinstance(value, int) or (value != -1 and value < 1):
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or (value != -1 and value < 1):
         raise ConfigError(f"n_predict is {value!r}: it must be at least 1, or -1 (until the model or the context ends)")
+    return int(value)

@@ -148,7 +148,7 @@ class Pause:
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """Fork, and go on with the road that turns out best; where there is no room for that, draw."""
+    """Fork, and go on with the branch that scores best; where there is no capacity for that, draw."""
 
     instead: Draw
 
@@ -162,7 +162,7 @@ Action = Argmax | Draw | Pause | Branch
 class Feed(NamedTuple):
     """Decode tokens after what the sequence holds; answered with the `Row` of the last.
 
-    With `branches`, one token on each of those children instead; answered with a tuple of their rows.
+    With `branches`, one token on each of those branches instead; answered with a tuple of their rows.
     """
 
     tokens: tuple[int, ...]
@@ -171,7 +171,7 @@ class Feed(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Fork:
-    """Make children that share all the sequence holds; answered with whether there was room.
+    """Make branches that share all the sequence holds; answered with whether there was capacity.
 
     Attributes:
         children: how many; they are numbered from 0.
@@ -184,7 +184,7 @@ class Fork:
 
 @dataclass(frozen=True, slots=True)
 class Keep:
-    """Let a child take the sequence's place and drop the others; None drops all. Answered with None."""
+    """Let a branch take the sequence's place and drop the others; None drops all. Answered with None."""
 
     branch: int | None
 
@@ -199,7 +199,7 @@ class Rewind:
 Request = Feed | Fork | Keep | Rewind
 
 
-# --- what a generation tells the world ----------------------------------------------------------
+# --- what a generation emits ---------------------------------------------------------------------
 
 
 class Origin(StrEnum):
@@ -220,6 +220,20 @@ class FinishReason(StrEnum):
     CANCELLED = "cancelled"
 
 
+class Alternative(NamedTuple):
+    """One of the most probable tokens at a position.
+
+    Attributes:
+        token_id: its id.
+        text: as it would be written alone.
+        logprob: natural logarithm of its probability, from the raw logits at temperature 1.
+    """
+
+    token_id: int
+    text: str
+    logprob: float
+
+
 class TokenEvent(NamedTuple):
     """One token of the reply, or (with `token_id` None) the end of a reply that no token can carry.
 
@@ -233,6 +247,7 @@ class TokenEvent(NamedTuple):
             or a branch, the strategy that put them there.
         origin: sampled, forced or branch.
         finish_reason: on the last event of a generation, else None.
+        alternatives: the most probable tokens at this position, best first, where they were asked for.
     """
 
     index: int  # type: ignore[assignment]  # over the method of tuples
@@ -243,18 +258,19 @@ class TokenEvent(NamedTuple):
     strategy: Strategy | None = None
     origin: Origin | None = None
     finish_reason: FinishReason | None = None
+    alternatives: tuple[Alternative, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class BranchEvent:
-    """One road that was looked down, taken or not. It comes before the tokens of the road taken.
+    """One branch of a fork, kept or not. It comes before the tokens of the branch that was kept.
 
     Attributes:
         index: where in the reply it begins.
         token_ids: its tokens.
         text: as those tokens alone would be written.
-        score: by which roads were compared; more is better.
-        kept: whether it was taken.
+        score: by which branches were compared; more is better.
+        kept: whether the reply went on with it.
     """
 
     index: int
@@ -313,5 +329,26 @@ class FallbackEvent:
     reason: str
 
 
-SideEvent = BranchEvent | RejectedEvent | RewindEvent | FallbackEvent
+@dataclass(frozen=True, slots=True)
+class CandidateEvent:
+    """One whole reply among several, chosen or not. It comes before the tokens of the one that was chosen.
+
+    Attributes:
+        number: its place among the candidates, from 0.
+        token_ids: its tokens.
+        text: what it says.
+        confidence: 2 to the power of minus its mean entropy: 1 where the model was sure of every token.
+        answer: by which it votes; None where it has none.
+        kept: whether it was chosen.
+    """
+
+    number: int
+    token_ids: tuple[int, ...]
+    text: str
+    confidence: float
+    answer: str | None
+    kept: bool
+
+
+SideEvent = BranchEvent | RejectedEvent | RewindEvent | FallbackEvent | CandidateEvent
 Event = TokenEvent | SideEvent

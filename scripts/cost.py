@@ -61,7 +61,7 @@ def main() -> None:
                 ratios.append(seconds_a_token(acting) / seconds_a_token(drawing))
                 written += len(acting.events)
                 decoded += acting.decoded_tokens
-                acts += len(acting.roads)
+                acts += len(acting.side_events)
     low, middle, high = np.percentile(ratios, [25, 50, 75])
     print(f"{written} tokens written, {decoded} decoded: {decoded / written:.2f}x; {acts} lines of other events")
     print(f"wall time a token: {middle:.2f}x ({low:.2f} to {high:.2f}); mean {np.mean(ratios):.2f}x")

@@ -13,8 +13,16 @@ from typing import Any
 import tiny_gguf
 
 from entropix_edge import Engine, EngineConfig, GenerationConfig, Preset, load_preset
-from entropix_edge.sessions import Deliberation, Manner
-from entropix_edge.types import BranchEvent, Event, FallbackEvent, RejectedEvent, RewindEvent, TokenEvent
+from entropix_edge.sessions import Deliberation, VotingConfig
+from entropix_edge.types import (
+    BranchEvent,
+    CandidateEvent,
+    Event,
+    FallbackEvent,
+    RejectedEvent,
+    RewindEvent,
+    TokenEvent,
+)
 
 FILE = Path(__file__).with_suffix(".json")
 PROMPTS = ("hello", "Why?", "the quick brown fox")
@@ -84,6 +92,15 @@ def encoded(event: Event) -> list[Any]:
             return ["rewind", event.index, list(event.token_ids)]
         case FallbackEvent():
             return ["fallback", event.index, event.strategy, event.reason]
+        case CandidateEvent():
+            return [
+                "candidate",
+                event.number,
+                list(event.token_ids),
+                event.text,
+                round(event.confidence, 3),
+                event.kept,
+            ]
 
 
 def record(folder: Path) -> dict[str, list[list[Any]]]:
@@ -101,7 +118,7 @@ def record(folder: Path) -> dict[str, list[list[Any]]]:
             generation = GenerationConfig(seed=5, n_predict=30)
             tokens = engine.tokenize_prompt(PROMPTS[0])
             engine.forget()
-            manner = Manner(roads=4, weighted=weighted, frugal=weighted)
+            manner = VotingConfig(candidates=4, weighted=weighted, early_stopping=weighted)
             with Deliberation(engine, tokens, generation, manner, lambda text: text[:1] or None) as deliberation:
                 found[f"deliberation, weighted {weighted}"] = [encoded(event) for event in deliberation.everything()]
     return found

@@ -31,7 +31,7 @@ from entropix_edge.types import (
 )
 
 if TYPE_CHECKING:
-    from entropix_edge.decoding.generation import Answer
+    from entropix_edge.decoding.protocols import Answer
     from entropix_edge.types import Logits, Request
 
 SEQUENCES = 6
@@ -106,17 +106,17 @@ def fork(random: np.random.Generator, emitted: list[int]) -> Generator[Request, 
     """Fork, walk the children different lengths, keep one."""
     children = int(random.integers(2, SEQUENCES))
     lengths = random.integers(1, 5, children)
-    roads = random.integers(3, tiny_gguf.N_VOCAB, (children, 5))
+    branches = random.integers(3, tiny_gguf.N_VOCAB, (children, 5))
     assert (yield Fork(children, 5))
     last: dict[int, Row] = {}
     for step in range(int(lengths.max())):
         walking = tuple(child for child in range(children) if lengths[child] > step)
-        rows: Any = yield Feed(tuple(int(roads[child, step]) for child in walking), walking)
+        rows: Any = yield Feed(tuple(int(branches[child, step]) for child in walking), walking)
         for child, row in zip(walking, rows, strict=True):
             last[child] = Row(row.logits.copy(), row.attention)
     kept = int(random.integers(0, children))
     yield Keep(kept)
-    emitted.extend(int(token) for token in roads[kept, : lengths[kept]])
+    emitted.extend(int(token) for token in branches[kept, : lengths[kept]])
     return last[kept]
 
 
@@ -136,13 +136,13 @@ def test_the_cache_equals_a_fresh_decode_of_what_was_emitted(
 
     scheduler = Scheduler(acting, 1)
     before = scheduler.free
-    live = scheduler.add(checked(), 200)
+    job = scheduler.add(checked(), 200)
     while scheduler.step():
         pass
-    assert live.ended
-    assert live.error is None
+    assert job.ended
+    assert job.error is None
     assert scheduler.free == before
-    scheduler.forget()
+    scheduler.slots.forget()
     assert not any(acting.used(sequence) for sequence in range(SEQUENCES))
     for (logits, row), tokens in zip(final, (emitted, [*emitted, 7]), strict=True):
         wanted, wanted_row = afresh(fresh, tokens)
@@ -203,21 +203,21 @@ def test_each_tokens_logprob_is_that_of_a_fresh_decode(engine: Engine, fresh: Co
     assert len(reply.events) <= 30
 
 
-def roads(reply: Any, kind: type) -> list[Any]:
-    return [road for road in reply.roads if isinstance(road, kind)]
+def side_events(reply: Any, kind: type) -> list[Any]:
+    return [event for event in reply.side_events if isinstance(event, kind)]
 
 
-def test_the_kept_road_is_what_is_emitted(engine: Engine) -> None:
+def test_the_kept_branch_is_what_is_emitted(engine: Engine) -> None:
     reply = engine.generate("hello", GenerationConfig(preset=FORKS, seed=1, n_predict=40))
-    kept = [road for road in roads(reply, BranchEvent) if road.kept]
+    kept = [branch for branch in side_events(reply, BranchEvent) if branch.kept]
     assert kept
-    for road in kept:
-        events = reply.events[road.index : road.index + len(road.token_ids)]
-        assert tuple(event.token_id for event in events) == road.token_ids[: len(events)]
+    for branch in kept:
+        events = reply.events[branch.index : branch.index + len(branch.token_ids)]
+        assert tuple(event.token_id for event in events) == branch.token_ids[: len(events)]
         assert {event.origin for event in events} == {Origin.BRANCH}
-        rivals = [other for other in roads(reply, BranchEvent) if other.index == road.index]
+        rivals = [other for other in side_events(reply, BranchEvent) if other.index == branch.index]
         assert len(rivals) == EDGE.branch.children
-        assert road.score == max(other.score for other in rivals)
+        assert branch.score == max(other.score for other in rivals)
         assert len({other.token_ids[0] for other in rivals}) == len(rivals)
     first = kept[0]
     assert first.score == pytest.approx(
@@ -226,10 +226,10 @@ def test_the_kept_road_is_what_is_emitted(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("score", ["mean", "total", "entropy"])
-def test_roads_can_be_scored_in_several_ways(engine: Engine, score: str) -> None:
+def test_branches_can_be_scored_in_several_ways(engine: Engine, score: str) -> None:
     preset = replace(FORKS, branch=replace(FORKS.branch, score=score))
     reply = engine.generate("hello", GenerationConfig(preset=preset, seed=1, n_predict=20))
-    assert any(road.kept for road in roads(reply, BranchEvent))
+    assert any(branch.kept for branch in side_events(reply, BranchEvent))
 
 
 def test_the_budget_bounds_what_forks_cost(engine: Engine) -> None:
@@ -238,8 +238,8 @@ def test_the_budget_bounds_what_forks_cost(engine: Engine) -> None:
         reply = engine.generate("hello", GenerationConfig(preset=preset, seed=2, n_predict=100))
         extra = reply.decoded_tokens - len(reply.events)
         assert extra <= budget * (len(reply.events) + 20)
-        assert any(isinstance(road, FallbackEvent) and "budget" in road.reason for road in reply.roads)
-        assert bool(roads(reply, BranchEvent)) == (budget > 0)
+        assert any(isinstance(branch, FallbackEvent) and "budget" in branch.reason for branch in reply.side_events)
+        assert bool(side_events(reply, BranchEvent)) == (budget > 0)
 
 
 def test_without_sequences_for_children_there_is_a_draw_and_a_word(tmp_path: Path) -> None:
@@ -247,7 +247,7 @@ def test_without_sequences_for_children_there_is_a_draw_and_a_word(tmp_path: Pat
     with Engine.open(path, EngineConfig(threads=1, ctx_size=256, forks=0)) as engine:
         reply = engine.generate("hello", GenerationConfig(preset=FORKS, seed=1, n_predict=10))
     assert len(reply.events) > 1
-    assert {road.reason for road in roads(reply, FallbackEvent)} == {"no room for children"}
+    assert {branch.reason for branch in side_events(reply, FallbackEvent)} == {"no room for children"}
 
 
 def test_near_the_contexts_end_there_is_a_draw(tmp_path: Path) -> None:
@@ -262,7 +262,7 @@ def test_near_the_contexts_end_there_is_a_draw(tmp_path: Path) -> None:
 
 def test_a_rewind_drops_what_nobody_saw(engine: Engine) -> None:
     reply = engine.generate("hello", GenerationConfig(preset=REWINDS, seed=4, n_predict=40))
-    rewinds = roads(reply, RewindEvent)
+    rewinds = side_events(reply, RewindEvent)
     assert 1 <= len(rewinds) <= 4
     assert all(len(rewind.token_ids) == 3 for rewind in rewinds)
     assert [event.index for event in reply.events] == list(range(len(reply.events)))
@@ -286,15 +286,15 @@ def test_nothing_is_shown_and_then_taken_back(engine: Engine) -> None:
 
 def test_an_atypical_draw_is_rejected(engine: Engine) -> None:
     reply = engine.generate("hello", GenerationConfig(preset=REJECTS, seed=5, n_predict=40))
-    rejected = roads(reply, RejectedEvent)
+    rejected = side_events(reply, RejectedEvent)
     assert rejected
-    for road in rejected:
-        assert road.limit is not None
-        assert road.surprisal > road.limit
-        assert reply.events[road.index].token_id != road.token_id
+    for branch in rejected:
+        assert branch.limit is not None
+        assert branch.surprisal > branch.limit
+        assert reply.events[branch.index].token_id != branch.token_id
 
 
-def test_pauses_keep_their_manners(engine: Engine) -> None:
+def test_pauses_keep_their_distance(engine: Engine) -> None:
     reply = engine.generate("hello", GenerationConfig(preset=PAUSES, seed=6, n_predict=60))
     pauses = [event.index for event in reply.events if event.origin is Origin.FORCED]
     assert 1 <= len(pauses) <= 3
@@ -307,7 +307,7 @@ def test_the_same_seed_replays_every_act(engine: Engine, name: str) -> None:
     config = GenerationConfig(preset=globals()[name], seed=9, n_predict=40)
     first, again = engine.generate("hello", config), engine.generate("hello", config)
     assert first.events == again.events
-    assert first.roads == again.roads
+    assert first.side_events == again.side_events
 
 
 def test_generations_beside_each_other_act_as_they_do_alone(tmp_path: Path) -> None:
@@ -323,7 +323,7 @@ def test_nothing_leaks_over_a_thousand_generations(tmp_path: Path) -> None:
     shape = tiny_gguf.Shape(n_layer=1, n_embd=16, n_head=2, n_head_kv=1, n_ff=16)
     path = tiny_gguf.write_llama(tmp_path / "small.gguf", shape)
     with Engine.open(path, EngineConfig(threads=1, ctx_size=256, attention="off", sequences=2, forks=4)) as engine:
-        before = engine._scheduler.free
+        before = engine.free
         forks = 0
         for seed in range(1000):
             preset = (FORKS, REWINDS)[seed % 2]
@@ -331,10 +331,10 @@ def test_nothing_leaks_over_a_thousand_generations(tmp_path: Path) -> None:
                 if seed % 7 == 0:
                     next(stream)  # and leave early
                 else:
-                    forks += len(roads(stream.reply(), BranchEvent))
-            assert engine._scheduler.free == before
+                    forks += len(side_events(stream.reply(), BranchEvent))
+            assert engine.free == before
         assert forks > 500
-        engine._scheduler.forget()
+        engine.forget()
         assert not any(engine.context.used(sequence) for sequence in range(6))
 
 
@@ -368,11 +368,11 @@ def test_a_recurrent_model_forks_exactly(mamba: Path) -> None:
             final.append(row.logits.copy())
 
         scheduler = Scheduler(acting, 1)
-        live = scheduler.add(checked(), 200)
+        job = scheduler.add(checked(), 200)
         while scheduler.step():
             pass
-        assert live.error is None
-        scheduler.forget()
+        assert job.error is None
+        scheduler.slots.forget()
         wanted, _row = afresh(fresh, emitted)
         np.testing.assert_allclose(final[0], wanted, atol=1e-4)
 
@@ -380,6 +380,6 @@ def test_a_recurrent_model_forks_exactly(mamba: Path) -> None:
 def test_a_recurrent_model_refuses_to_rewind_and_says_so(mamba: Path) -> None:
     with Engine.open(mamba, EngineConfig(threads=1, ctx_size=256)) as engine:
         reply = engine.generate("hello", GenerationConfig(preset=REWINDS, seed=1, n_predict=30))
-    assert not roads(reply, RewindEvent)
-    assert [road.reason for road in roads(reply, FallbackEvent)] == ["this model's state cannot be rewound"]
+    assert not side_events(reply, RewindEvent)
+    assert [branch.reason for branch in side_events(reply, FallbackEvent)] == ["this model's state cannot be rewound"]
     assert len(reply.events) == 30 or reply.finish_reason == "stop"

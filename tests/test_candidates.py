@@ -1,4 +1,4 @@
-"""Roads that vote, on a tiny model: which is chosen, what it costs, when it stops."""
+"""Candidates that vote, on a tiny model: which is chosen, what it costs, when it stops."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 from entropix_edge.config import EngineConfig, GenerationConfig
 from entropix_edge.engine import Engine
 from entropix_edge.errors import ConfigError, ContextError
-from entropix_edge.sessions import Deliberation, Manner, lead_is_safe
-from entropix_edge.types import BranchEvent, FinishReason, TokenEvent
+from entropix_edge.sessions import Deliberation, VotingConfig, lead_is_safe
+from entropix_edge.types import CandidateEvent, FinishReason, TokenEvent
 
 CONFIG = GenerationConfig(preset="article", sampler="temperature", seed=7, n_predict=24)
 
@@ -23,34 +23,34 @@ def engine(tiny_model: Path) -> Iterator[Engine]:
         yield opened
 
 
-def deliberate(engine: Engine, manner: Manner, answers: dict[str, str] | None = None) -> Deliberation:
+def deliberate(engine: Engine, voting: VotingConfig, answers: dict[str, str] | None = None) -> Deliberation:
     tokens = engine.tokenize_prompt("ab", raw=True)
-    return Deliberation(engine, tokens, CONFIG, manner, (lambda text: text[:1] or None) if answers is None else None)
+    return Deliberation(engine, tokens, CONFIG, voting, (lambda text: text[:1] or None) if answers is None else None)
 
 
-def test_a_road_is_what_the_engine_would_have_said_alone(engine: Engine) -> None:
+def test_a_candidate_is_what_the_engine_would_have_said_alone(engine: Engine) -> None:
     tokens = engine.tokenize_prompt("ab", raw=True)
     alone = engine.stream_tokens(tokens, CONFIG).reply()
-    with deliberate(engine, Manner(roads=1, frugal=False)) as deliberation:
+    with deliberate(engine, VotingConfig(candidates=1, early_stopping=False)) as deliberation:
         reply = deliberation.reply()
     assert reply.text == alone.text
     assert reply.decoded_tokens == alone.decoded_tokens
 
 
-def test_every_road_is_told_and_one_is_kept(engine: Engine) -> None:
-    with deliberate(engine, Manner(roads=4, frugal=False)) as deliberation:
+def test_every_candidate_is_told_and_one_is_kept(engine: Engine) -> None:
+    with deliberate(engine, VotingConfig(candidates=4, early_stopping=False)) as deliberation:
         events = list(deliberation.everything())
         reply = deliberation.reply()
-    roads = [event for event in events if isinstance(event, BranchEvent)]
-    assert len(roads) == 4
-    assert [road.kept for road in roads].count(True) == 1
-    assert next(road.text for road in roads if road.kept) == reply.text
+    candidates = [event for event in events if isinstance(event, CandidateEvent)]
+    assert len(candidates) == 4
+    assert [candidate.kept for candidate in candidates].count(True) == 1
+    assert next(candidate.text for candidate in candidates if candidate.kept) == reply.text
     assert "".join(event.text for event in events if isinstance(event, TokenEvent)) == reply.text
-    assert len({road.token_ids for road in roads}) > 1, "the roads' seeds must differ"
+    assert len({candidate.token_ids for candidate in candidates}) > 1, "the candidates' seeds must differ"
 
 
-def test_all_roads_are_paid_for(engine: Engine) -> None:
-    with deliberate(engine, Manner(roads=3, frugal=False)) as deliberation:
+def test_all_candidates_are_paid_for(engine: Engine) -> None:
+    with deliberate(engine, VotingConfig(candidates=3, early_stopping=False)) as deliberation:
         reply = deliberation.reply()
         votes = deliberation.votes
     assert reply.decoded_tokens == sum(vote.decoded_tokens for vote in votes)
@@ -60,32 +60,34 @@ def test_all_roads_are_paid_for(engine: Engine) -> None:
 def test_the_same_seed_says_the_same(engine: Engine) -> None:
     texts = []
     for _ in range(2):
-        with deliberate(engine, Manner(roads=4)) as deliberation:
+        with deliberate(engine, VotingConfig(candidates=4)) as deliberation:
             texts.append(deliberation.reply().text)
     assert texts[0] == texts[1]
 
 
-def test_without_answers_the_most_confident_road_is_kept(engine: Engine) -> None:
-    with deliberate(engine, Manner(roads=4, frugal=False), answers={}) as deliberation:
+def test_without_answers_the_most_confident_candidate_is_kept(engine: Engine) -> None:
+    with deliberate(engine, VotingConfig(candidates=4, early_stopping=False), answers={}) as deliberation:
         deliberation.reply()
-        arrived = [vote for vote in deliberation.votes if vote.finish is FinishReason.STOP]
-        best = max(arrived or deliberation.votes, key=lambda vote: vote.confidence)
-        kept = next(event for event in deliberation.reply().roads if isinstance(event, BranchEvent) and event.kept)
-    assert kept.score == best.confidence
+        finished = [vote for vote in deliberation.votes if vote.finish is FinishReason.STOP]
+        best = max(finished or deliberation.votes, key=lambda vote: vote.confidence)
+        kept = next(
+            event for event in deliberation.reply().side_events if isinstance(event, CandidateEvent) and event.kept
+        )
+    assert kept.confidence == best.confidence
 
 
 def test_nothing_is_left_in_the_context(engine: Engine) -> None:
-    before = engine._scheduler.free
-    with deliberate(engine, Manner(roads=4)) as deliberation:
-        engine.pump()
+    before = engine.free
+    with deliberate(engine, VotingConfig(candidates=4)) as deliberation:
+        engine.step()
         deliberation.cancel()
         reply = deliberation.reply()
     assert reply.finish_reason in (FinishReason.CANCELLED, FinishReason.STOP, FinishReason.LENGTH)
-    assert engine._scheduler.free == before
+    assert engine.free == before
 
 
-def test_a_frugal_one_begins_with_half(engine: Engine) -> None:
-    with deliberate(engine, Manner(roads=6)) as deliberation:
+def test_a_vote_that_stops_early_begins_with_half(engine: Engine) -> None:
+    with deliberate(engine, VotingConfig(candidates=6)) as deliberation:
         assert len(deliberation.votes) == 3
         deliberation.reply()
         assert 3 <= len(deliberation.votes) <= 6
@@ -99,12 +101,12 @@ def test_when_a_lead_is_safe(first: int, second: int, safe: bool) -> None:
     assert lead_is_safe(first, second) is safe
 
 
-@pytest.mark.parametrize("roads", [0, 65, 2.5])
-def test_roads_are_counted(roads: int) -> None:
-    with pytest.raises(ConfigError, match="roads"):
-        Manner(roads=roads)
+@pytest.mark.parametrize("candidates", [0, 65, 2.5])
+def test_candidates_are_counted(candidates: int) -> None:
+    with pytest.raises(ConfigError, match="candidates"):
+        VotingConfig(candidates=candidates)
 
 
 def test_a_prompt_that_leaves_no_room(engine: Engine) -> None:
     with pytest.raises(ContextError, match="no room"):
-        Deliberation(engine, [5] * 200, CONFIG, Manner(roads=8))
+        Deliberation(engine, [5] * 200, CONFIG, VotingConfig(candidates=8))

@@ -109,16 +109,16 @@ def test_the_best_of_several_is_printed(tiny_model: Path, tmp_path: Path, capsys
     assert run([*base, "--deliberate", "4", "--trace", str(trace)]) == 0
     printed = capsys.readouterr().out
     lines = [json.loads(line) for line in trace.read_text().splitlines()]
-    roads = [line for line in lines if line.get("event") == "branch"]
-    assert 2 <= len(roads) <= 4
-    assert sum(road["kept"] for road in roads) == 1
-    assert printed.rstrip("\n") == next(road["text"] for road in roads if road["kept"]).rstrip("\n")
+    candidates = [line for line in lines if line.get("event") == "candidate"]
+    assert 2 <= len(candidates) <= 4
+    assert sum(candidate["kept"] for candidate in candidates) == 1
+    assert printed.rstrip("\n") == next(candidate["text"] for candidate in candidates if candidate["kept"]).rstrip("\n")
     assert run([*base, "--deliberate", "4", "--json"]) == 0
     record = json.loads(capsys.readouterr().out)
     assert record["text"].rstrip("\n") == printed.rstrip("\n")
 
 
-def test_an_answer_needs_roads(tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_answer_needs_candidates(tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["generate", "-m", str(tiny_model), "hello", "--answer", "last-number"]) == 2
     assert "--deliberate" in capsys.readouterr().err
     assert run(["generate", "-m", str(tiny_model), "hello", "--deliberate", "2", "--answer", "magic"]) == 2

@@ -125,7 +125,7 @@ def task(**changes: object) -> Task:
         "seed": 1,
         "n_predict": -1,
         "stop": (),
-        "room": 32,
+        "capacity": 32,
     }
     return Task(**(values | changes))  # type: ignore[arg-type]
 
@@ -137,7 +137,7 @@ class Running:
         self, scheduler: Scheduler, prompt: Sequence[int] = (5, 6, 7), cells: int = 16, item: Task | None = None
     ) -> None:
         self.events: list[TokenEvent] = []
-        self.live = scheduler.add(generate(prompt, item or task(), ByteVocabulary(), self._take), cells, prompt)
+        self.job = scheduler.add(generate(prompt, item or task(), ByteVocabulary(), self._take), cells, prompt)
 
     def _take(self, event: Event) -> None:
         if isinstance(event, TokenEvent):
@@ -157,13 +157,13 @@ def finish(scheduler: Scheduler) -> None:
 def run(context: ScriptedContext, *tasks: Task, prompt: Sequence[int] = (5, 6, 7)) -> list[list[TokenEvent]]:
     """Run generations to their end; each one's events."""
     scheduler = Scheduler(context)
-    running = [Running(scheduler, prompt, item.room, item) for item in tasks]
+    running = [Running(scheduler, prompt, item.capacity, item) for item in tasks]
     finish(scheduler)
     for one in running:
-        assert one.live.ended
-        if one.live.error:
-            raise one.live.error
-    scheduler.forget()
+        assert one.job.ended
+        if one.job.error:
+            raise one.job.error
+    scheduler.slots.forget()
     assert not any(context.cells.values()), "cells are left behind"
     return [one.events for one in running]
 
@@ -205,7 +205,7 @@ def test_the_length_limit_ends_a_reply(n_predict: int) -> None:
 
 
 def test_the_end_of_the_context_ends_a_reply() -> None:
-    (events,) = run(ScriptedContext(spell("A" * 200), n_ctx=10), task(room=10))
+    (events,) = run(ScriptedContext(spell("A" * 200), n_ctx=10), task(capacity=10))
     assert events[-1].finish_reason is FinishReason.CONTEXT
     assert len(events) == 10 - 3 + 1  # seven tokens fit beside the prompt, and the last need not
 
@@ -272,7 +272,7 @@ def in_a_loop(held: list[int]) -> Logits:
 
 def test_a_loop_that_cannot_be_left_ends_the_reply() -> None:
     context = ScriptedContext(in_a_loop, n_ctx=1000)
-    (events,) = run(context, task(preset=replace(EDGE, argmax=ALWAYS), room=1000))
+    (events,) = run(context, task(preset=replace(EDGE, argmax=ALWAYS), capacity=1000))
     assert events[-1].finish_reason is FinishReason.REPETITION
     assert events[-1].token_id is None
     others = [event for event in events[:-1] if event.token_id != LOOP]
@@ -285,7 +285,7 @@ def test_a_loop_that_is_left_goes_on() -> None:
         left = any(token != LOOP for token in held[3:])
         return sure_of(END) if left else in_a_loop(held)
 
-    (events,) = run(ScriptedContext(script, n_ctx=1000), task(preset=replace(EDGE, argmax=ALWAYS), room=1000))
+    (events,) = run(ScriptedContext(script, n_ctx=1000), task(preset=replace(EDGE, argmax=ALWAYS), capacity=1000))
     assert events[-1].finish_reason is FinishReason.STOP
 
 
@@ -310,7 +310,7 @@ def test_nan_is_refused_with_its_position() -> None:
         run(ScriptedContext(script), task())
 
 
-# --- the manners of a pause -------------------------------------------------------------------------
+# --- where a pause may stand -------------------------------------------------------------------------
 
 OPEN, CLOSE = 2, 3
 
@@ -319,12 +319,12 @@ class ThinkingVocabulary(ByteVocabulary):
     thinking = (OPEN, CLOSE)
 
 
-def manners(vocabulary: ByteVocabulary, prompt: Sequence[int] = (5,)) -> PauseGuard:
+def guard_of(vocabulary: ByteVocabulary, prompt: Sequence[int] = (5,)) -> PauseGuard:
     return PauseGuard(replace(EDGE.pause, cooldown=2, most=2), vocabulary, prompt)
 
 
 def test_a_pause_waits_for_the_cooldown_and_a_words_end() -> None:
-    guard = manners(ByteVocabulary())
+    guard = guard_of(ByteVocabulary())
     assert not guard.allows([10], b" next")
     assert guard.allows([10, 11], b" next")
     assert guard.allows([10, 11], b"\n")
@@ -335,19 +335,19 @@ def test_a_pause_waits_for_the_cooldown_and_a_words_end() -> None:
     assert guard.allows([10, 11, PAUSE, 12, 13], b" next")
     guard.note(5, 1)
     assert not guard.allows([10] * 20, b" next"), "two are the most"
-    guard.forget(3)
+    guard.rewind(3, thinking=False)
     assert guard.allows([10] * 20, b" next"), "the second was taken back"
 
 
 def test_no_pause_follows_a_control_token() -> None:
-    assert not manners(ByteVocabulary()).allows([10, END], b" next")
+    assert not guard_of(ByteVocabulary()).allows([10, END], b" next")
 
 
 def test_a_thinking_model_pauses_while_it_thinks() -> None:
     tokens = [10, 11, 12]
-    assert not manners(ThinkingVocabulary()).allows(tokens, b" next")
-    assert manners(ThinkingVocabulary(), prompt=(5, OPEN)).allows(tokens, b" next")
-    guard = manners(ThinkingVocabulary(), prompt=(5, OPEN, 6, CLOSE))
+    assert not guard_of(ThinkingVocabulary()).allows(tokens, b" next")
+    assert guard_of(ThinkingVocabulary(), prompt=(5, OPEN)).allows(tokens, b" next")
+    guard = guard_of(ThinkingVocabulary(), prompt=(5, OPEN, 6, CLOSE))
     assert not guard.allows(tokens, b" next")
     guard.see(OPEN)
     assert guard.allows(tokens, b" next")
@@ -368,7 +368,9 @@ def test_what_runs_beside_it_does_not_change_a_generation() -> None:
         return even(20) if len(held) < 12 else sure_of(END)
 
     (alone,) = run(ScriptedContext(script), task(seed=3, sampler="temperature"))
-    together = run(ScriptedContext(script), *(task(seed=seed, sampler="temperature", room=16) for seed in (3, 4, 5)))
+    together = run(
+        ScriptedContext(script), *(task(seed=seed, sampler="temperature", capacity=16) for seed in (3, 4, 5))
+    )
     assert [event.token_id for event in together[0]] == [event.token_id for event in alone]
 
 
@@ -381,7 +383,7 @@ def test_a_long_prompt_goes_in_pieces_and_its_last_token_alone() -> None:
 
 def test_generations_that_do_not_fit_wait_their_turn() -> None:
     context = ScriptedContext(spell("HELLO"), n_ctx=20, sequences=4)
-    results = run(context, *[task(room=10)] * 5)
+    results = run(context, *[task(capacity=10)] * 5)
     assert [text_of(events) for events in results] == ["HELLO"] * 5
     assert max(len({cell.sequence for cell in batch}) for batch in context.batches) == 2
 
@@ -393,7 +395,7 @@ def test_what_can_never_fit_is_refused() -> None:
 
 
 def test_more_generations_than_sequences_take_turns() -> None:
-    results = run(ScriptedContext(spell("HELLO"), sequences=1), *[task(room=10)] * 3)
+    results = run(ScriptedContext(spell("HELLO"), sequences=1), *[task(capacity=10)] * 3)
     assert [text_of(events) for events in results] == ["HELLO"] * 3
 
 
@@ -403,13 +405,13 @@ def test_cancelling_one_leaves_the_others() -> None:
     first, second = Running(scheduler), Running(scheduler)
     while scheduler.step():
         if len(first.events) == 2:
-            first.live.cancel()
-            first.live.cancel()
+            first.job.cancel()
+            first.job.cancel()
     assert text_of(first.events) == "HE"
     assert first.events[-1].finish_reason is FinishReason.CANCELLED
     assert first.events[-1].token_id is None
     assert text_of(second.events) == "HELLO"
-    scheduler.forget()
+    scheduler.slots.forget()
     assert not any(context.cells.values())
 
 
@@ -420,11 +422,11 @@ def test_one_that_was_cancelled_can_be_removed_before_it_says_so() -> None:
     scheduler.step()
     for one in (first, second):
         assert one.tokens == [ord("H") - 40]
-        one.live.cancel()
-    scheduler.remove(second.live)
+        one.job.cancel()
+    scheduler.remove(second.job)
     assert not scheduler.step()
     assert [event.finish_reason for event in first.events] == [None, FinishReason.CANCELLED]
-    assert second.live.ended
+    assert second.job.ended
     assert len(second.events) == 1
 
 
@@ -433,7 +435,7 @@ def test_cancelling_gives_out_the_text_that_was_held_back() -> None:
     one = Running(scheduler, item=task(stop=(";!",)))
     while scheduler.step():
         if len(one.events) == 3:
-            one.live.cancel()
+            one.job.cancel()
     assert text_of(one.events) == "AB;"
 
 
@@ -441,7 +443,7 @@ def test_one_that_waits_can_be_cancelled() -> None:
     scheduler = Scheduler(ScriptedContext(spell("HELLO"), sequences=1))
     Running(scheduler)
     waiting = Running(scheduler)
-    waiting.live.cancel()
+    waiting.job.cancel()
     finish(scheduler)
     assert [event.finish_reason for event in waiting.events] == [FinishReason.CANCELLED]
 
@@ -461,8 +463,8 @@ def test_an_error_in_one_leaves_the_others() -> None:
     scheduler = Scheduler(ScriptedContext(script))
     good, bad = Running(scheduler, (1, 2, 3)), Running(scheduler, (9, 2, 3))
     finish(scheduler)
-    assert isinstance(bad.live.error, MetricsError)
-    assert bad.live.ended
+    assert isinstance(bad.job.error, MetricsError)
+    assert bad.job.ended
     assert text_of(good.events) == "HELLO"
 
 
@@ -472,10 +474,10 @@ def test_removing_frees_sequences_and_cells() -> None:
     for _ in range(50):
         one = Running(scheduler, cells=64)
         assert scheduler.step()
-        scheduler.remove(one.live)
-        scheduler.remove(one.live)
+        scheduler.remove(one.job)
+        scheduler.remove(one.job)
         assert not scheduler.step()
-    scheduler.forget()
+    scheduler.slots.forget()
     assert not any(context.cells.values())
     one = Running(scheduler, cells=64)
     finish(scheduler)
@@ -490,7 +492,7 @@ def together(context: ScriptedContext, prompts: Sequence[Sequence[int]]) -> list
     scheduler = Scheduler(context)
     running = [Running(scheduler, prompt, 32) for prompt in prompts]
     finish(scheduler)
-    scheduler.forget()
+    scheduler.slots.forget()
     assert not any(context.cells.values())
     return [one.tokens for one in running]
 
@@ -530,7 +532,7 @@ def test_a_reply_that_is_begun_goes_on() -> None:
     whole = together(ScriptedContext(spell("HELLO")), [[10, 11, 12]])[0]
     begun = tuple(token for token in whole[:2] if token is not None)
     scheduler = Scheduler(ScriptedContext(spell("HELLO")))
-    one = Running(scheduler, [10, 11, 12], 32, task(begun=begun))
+    one = Running(scheduler, [10, 11, 12], 32, task(begin_tokens=begun))
     finish(scheduler)
     assert text_of(one.events) == "HELLO"
     assert [event.index for event in one.events] == [2, 3, 4, 5]
@@ -545,7 +547,7 @@ def fed_for(context: ScriptedContext, scheduler: Scheduler, prompt: Sequence[int
     one = Running(scheduler, prompt, len(prompt) + 4, task(n_predict=4))
     finish(scheduler)
     fed = [cell.token for batch in context.batches[before:] for cell in batch]
-    assert one.live.shared + len(fed) == len(prompt) + 2  # it says two tokens, and an end that is not fed
+    assert one.job.cached + len(fed) == len(prompt) + 2  # it says two tokens, and an end that is not fed
     return fed
 
 
@@ -578,24 +580,24 @@ def test_what_rests_gives_way_to_a_generation_that_needs_the_cells() -> None:
     long = list(range(30, 48))
     assert fed_for(context, scheduler, long) == [*long, 47, 47]
     assert scheduler.free == (3, 24)
-    scheduler.forget()
+    scheduler.slots.forget()
     assert not any(context.cells.values())
 
 
 def test_what_a_generation_left_goes_on_elsewhere() -> None:
     here, there = Scheduler(ScriptedContext(echo)), ScriptedContext(echo, sequences=1)
     finish(here)
-    assert here.saved() is None
+    assert here.slots.saved() is None
     Running(here, [10, 11, 12], 32)
     finish(here)
-    saved = here.saved()
+    saved = here.slots.saved()
     assert saved is not None
     assert saved[0] == [10, 11, 12, 12, 12]
     scheduler = Scheduler(there)
-    assert scheduler.restore(*saved)
+    assert scheduler.slots.restore(*saved)
     assert fed_for(there, scheduler, [10, 11, 12, 12, 12, 13]) == [13, 13, 13]
-    assert scheduler.restore(*saved), "what rests gives way"
-    assert not scheduler.restore(list(range(200)), bytes(range(200)))
+    assert scheduler.slots.restore(*saved), "what rests gives way"
+    assert not scheduler.slots.restore(list(range(200)), bytes(range(200)))
     assert scheduler.free == (1, 128)
 
 
@@ -621,5 +623,5 @@ def test_what_was_said_before_never_changes_what_is_said(
             alone = run(ScriptedContext(say, sequences=1), task(n_predict=6), prompt=prompt)[0]
             assert one.tokens == [event.token_id for event in alone]
         assert scheduler.free == (sequences, n_ctx)
-    scheduler.forget()
+    scheduler.slots.forget()
     assert not any(context.cells.values())

@@ -97,11 +97,11 @@ def test_streams_side_by_side_say_what_they_would_say_alone(tiny_model: Path, ch
 
 
 def test_closing_a_stream_early_frees_the_context(engine: Engine) -> None:
-    free = engine._scheduler.free
+    free = engine.free
     for _ in range(5):
         with engine.stream("hello", config(n_predict=-1)) as stream:
             next(stream)
-        assert engine._scheduler.free == free
+        assert engine.free == free
     assert engine.generate("hello", config()).text
 
 
@@ -236,7 +236,8 @@ def test_a_closed_engine_says_so(tiny_model: Path) -> None:
     stream = engine.stream("hello", config())
     next(stream)
     engine.close()
-    assert list(stream) == []
+    with pytest.raises(ContextError, match="closed before"):
+        list(stream)
     with pytest.raises(ContextError, match="the engine is closed"):
         engine.generate("hello")
 
@@ -324,5 +325,5 @@ def test_what_was_told_while_another_thread_decoded_is_not_lost(engine: Engine) 
             coming.append(TokenEvent(0, 5, "last", finish_reason=FinishReason.STOP))
             return True
 
-    stream = ReplyStream(engine.pump, lambda _live: None, Ending(), coming, seed=0, prompt_tokens=1)  # type: ignore[arg-type]
+    stream = ReplyStream(engine.step, lambda _live: None, Ending(), coming, seed=0, prompt_tokens=1)  # type: ignore[arg-type]
     assert next(stream).text == "last"

@@ -80,9 +80,9 @@ def test_what_the_policies_are() -> None:
     hot = policy("temperature:1.0").preset
     assert not isinstance(hot, str)
     assert (hot.sampler.temperature, hot.sampler.min_p, hot.sampler.top_k) == (1.0, 0.05, 0)
-    votes, deliberation = policy("self-consistency:5").manner, policy("deliberate:8").manner
-    assert (votes.roads, votes.weighted, votes.frugal) == (5, False, False)
-    assert (deliberation.roads, deliberation.weighted, deliberation.frugal) == (8, True, True)
+    votes, deliberation = policy("self-consistency:5").voting, policy("deliberate:8").voting
+    assert (votes.candidates, votes.weighted, votes.early_stopping) == (5, False, False)
+    assert (deliberation.candidates, deliberation.weighted, deliberation.early_stopping) == (8, True, True)
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_a_killed_run_goes_on(tmp_path: Path, torn: str) -> None:
     path = tmp_path / "results.jsonl"
     file = open_results(path, {"model": "m"})
     file.add(result("a"))
-    file.add(result("b", found=None, roads=(("4", 0.5, 3), (None, 0.1, 2)), right=False))
+    file.add(result("b", found=None, candidates=(("4", 0.5, 3), (None, 0.1, 2)), right=False))
     file.close()
     with path.open("a") as end:
         end.write(torn)
@@ -129,7 +129,7 @@ def test_a_killed_run_goes_on(tmp_path: Path, torn: str) -> None:
     assert settings == {"model": "m"}
     assert results == [
         result("a"),
-        result("b", found=None, roads=(("4", 0.5, 3), (None, 0.1, 2)), right=False),
+        result("b", found=None, candidates=(("4", 0.5, 3), (None, 0.1, 2)), right=False),
         result("c"),
     ]
 
@@ -218,8 +218,8 @@ def test_every_question_is_answered_once(engine: Engine) -> None:
     results = list(Run(engine, n_predict=12).answer(asked))
     assert sorted(each.key for each in results) == sorted(question.key for question in asked)
     assert all(each.error is None and each.decoded_tokens >= each.written_tokens - 1 for each in results)
-    assert [len(each.roads) for each in results if each.policy == "self-consistency:2"] == [2] * 10
-    assert engine._scheduler.free == (6, 1024)
+    assert [len(each.candidates) for each in results if each.policy == "self-consistency:2"] == [2] * 10
+    assert engine.free == (6, 1024)
 
 
 def test_a_stopped_run_goes_on_to_the_same_results(engine: Engine, tmp_path: Path) -> None:

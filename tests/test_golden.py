@@ -33,7 +33,7 @@ def test_a_reply_is_what_it_was(replies: dict[str, list[list[Any]]], name: str) 
 
 def test_every_act_is_among_them() -> None:
     kinds = {event[0] for events in GOLDEN.values() for event in events}
-    assert kinds == {"token", "branch", "rejected", "rewind", "fallback"}
+    assert kinds == {"token", "branch", "rejected", "rewind", "fallback", "candidate"}
     strategies = {event[4] for events in GOLDEN.values() for event in events if event[0] == "token"}
     assert {"argmax", "branch", "pause", "resample", "adaptive"} <= strategies
     assert {event[5] for events in GOLDEN.values() for event in events if event[0] == "token"} >= {

@@ -179,8 +179,8 @@ def test_the_cache_after_acts_is_that_of_a_fresh_decode(engine: Engine, monkeypa
     """Every row that a reply with forks and rewinds went by, against a context in which nothing is forked.
 
     llama.cpp's arithmetic depends on the shape of a batch and on the cells' places, so the fresh context
-    decodes batches of the same shape: the reply's own tokens in one sequence, and beside them, where roads
-    were looked down, the other roads' tokens in sequences that share nothing with it.
+    decodes batches of the same shape: the reply's own tokens in one sequence, and beside them, where there
+    were forks, the other branches' tokens in sequences that share nothing with it.
     """
     with monkeypatch.context() as patch:
         recorder = Recorder(engine.context, patch)
@@ -190,7 +190,7 @@ def test_the_cache_after_acts_is_that_of_a_fresh_decode(engine: Engine, monkeypa
             engine.forget()
             replies.append(engine.generate(prompt, config))
         engine.forget()
-    kinds = {type(road) for reply in replies for road in reply.roads}
+    kinds = {type(event) for reply in replies for event in reply.side_events}
     assert {BranchEvent, RewindEvent} <= kinds
     context, worst, compared = engine.context, 0.0, 0
     place: dict[int, int] = {}  # a sequence of then: its sequence now
@@ -226,9 +226,11 @@ def test_a_real_reply_forks_pauses_rejects_and_rewinds(engine: Engine) -> None:
         if all(seen[name] for name in names):
             break
         reply = engine.generate(prompt, GenerationConfig(seed=seed, n_predict=150))
-        seen.update(type(road).__name__ for road in reply.roads)
+        seen.update(type(event).__name__ for event in reply.side_events)
         seen["pause"] += sum(event.origin is Origin.FORCED for event in reply.events)
-        seen["atypical"] += sum(isinstance(road, RejectedEvent) and road.limit is not None for road in reply.roads)
+        seen["atypical"] += sum(
+            isinstance(event, RejectedEvent) and event.limit is not None for event in reply.side_events
+        )
     assert all(seen[name] for name in names), seen
 
 

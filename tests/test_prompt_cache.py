@@ -77,10 +77,10 @@ def test_a_file_that_does_not_fit_is_refused(
         ids(engine, LONG)
         engine.save_prompt_cache(tmp_path / "cache")
     with opened(tiny_model, **changes) as engine:
-        before = engine._scheduler.free
+        before = engine.free
         with pytest.raises(ContextError, match=message):
             engine.load_prompt_cache(tmp_path / "cache")
-        assert engine._scheduler.free == before
+        assert engine.free == before
         assert ids(engine, "and on it goes")
 
 

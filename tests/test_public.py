@@ -20,7 +20,6 @@ def test_the_public_names_are_these() -> None:
         "FinishReason",
         "GenerationConfig",
         "Hint",
-        "Manner",
         "Metrics",
         "MetricsError",
         "ModelError",
@@ -34,6 +33,7 @@ def test_the_public_names_are_these() -> None:
         "Strategy",
         "TemplateError",
         "TokenEvent",
+        "VotingConfig",
         "load_preset",
     ]
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from entropix_edge.config import Preset, SamplerName
-from entropix_edge.strategy import classify, load_preset, override, plan, reads_attention
+from entropix_edge.strategy import classify, load_preset, make_policy, override, plan, reads_attention
 from entropix_edge.types import Argmax, AttentionMetrics, Draw, Metrics, Pause, SamplerSettings, Strategy
 
 ARGMAX, BRANCH, PAUSE, RESAMPLE, ADAPTIVE = Strategy
@@ -234,7 +234,10 @@ def test_the_plain_samplers_do_the_same_in_every_quadrant(strategy: Strategy, af
         "temperature": Draw(SamplerSettings(0.666, 27, 0.90, 0.03)),
     }
     for sampler, action in expected.items():
-        assert plan(strategy, metrics, ARTICLE, sampler, after_pause=after_pause) == action
+        policy = make_policy(sampler, ARTICLE)
+        assert policy.decide(strategy, metrics, after_pause=after_pause) == action
+        assert not policy.acts
+        assert policy.copy() is policy, "it remembers nothing"
 
 
 # --- for all metrics ----------------------------------------------------------------------------

@@ -348,7 +348,7 @@ class Bench:
 
     def _engine(self, attention: AttentionChoice, flash: bool) -> Engine:
         return self._engines.setdefault(
-            (attention, flash), Engine(self.model, self._context(attention, flash=flash), 1)
+            (attention, flash), Engine(self.model, self._context(attention, flash=flash), self._config)
         )
 
     @cached_property

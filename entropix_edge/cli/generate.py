@@ -54,8 +54,10 @@ class _Options:
     output: OutputOptions
 
     def engine_config(self) -> EngineConfig:
-        """How to open the model: with room for the first half of the candidates."""
-        sequences = ((self.candidates.deliberate or 1) + 1) // 2
+        """How to open the model: with slots for the candidates that are generated first."""
+        from ..sessions import VotingConfig
+
+        sequences = VotingConfig(candidates=self.candidates.deliberate or 1).first_wave
         return dataclasses.replace(self.engine.config(self.attention), sequences=sequences)
 
 
@@ -110,11 +112,11 @@ def _stream(engine: Engine, prompt: str, config: GenerationConfig, options: _Opt
     count, extractor = options.candidates.deliberate, options.candidates.answer
     if count is None:
         return engine.stream(prompt, config, system=system, raw=raw)
-    from ..sessions import Deliberation, Manner, extract
+    from ..sessions import Deliberation, VotingConfig, extract
 
     tokens = engine.tokenize_prompt(prompt, system=system, raw=raw, parse_special=config.parse_special)
     answer_of = (lambda text: extract(text, extractor)) if extractor else None
-    return Deliberation(engine, tokens, config, Manner(roads=count), answer_of)
+    return Deliberation(engine, tokens, config, VotingConfig(candidates=count), answer_of)
 
 
 def _check_output(options: _Options) -> None:

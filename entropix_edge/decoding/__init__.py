@@ -1,6 +1,7 @@
 """The heart: a generation as a coroutine, and the scheduler that runs many in one batch."""
 
-from .generation import Cancelled, Task, generate
-from .scheduler import Live, Scheduler
+from .generation import Task, generate
+from .protocols import Cancelled
+from .scheduler import GROWTH, Job, Scheduler
 
-__all__ = ["Cancelled", "Live", "Scheduler", "Task", "generate"]
+__all__ = ["GROWTH", "Cancelled", "Job", "Scheduler", "Task", "generate"]

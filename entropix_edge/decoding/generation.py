@@ -1,25 +1,22 @@
-"""One generation, written as if it were alone.
+"""One generation, written as if it were alone: it decides what becomes of each position.
 
-A coroutine that yields requests (`Feed`, `Fork`, `Keep`, `Rewind`), which are answered; its events go straight to
-who reads them. It knows no model, no batch and no sequence id: the scheduler does.
+A coroutine that yields requests (`Feed`, `Fork`, `Keep`, `Rewind`), which are answered. Its events are emitted by its
+transcript. It knows no model, no batch and no sequence id: the scheduler does.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol
-
-import numpy as np
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..metrics import describe
-from ..sampling import draw, resolve_pause
-from ..sampling.pause import Tokenizer
-from ..strategy import classify, plan
-from ..text import TextStream
+from ..sampling import Chooser, Prediction, leading, resolve_pause
+from ..strategy import classify, make_policy
 from ..types import (
+    Alternative,
     Argmax,
     Branch,
+    BranchEvent,
     Draw,
     FallbackEvent,
     Feed,
@@ -34,34 +31,20 @@ from ..types import (
     RewindEvent,
     Row,
     Strategy,
-    TokenEvent,
 )
-from .branch import Road, candidates, roads_event, score, walk
+from .branch import Child, Growth, first_tokens
 from .guards import Budget, PauseGuard, loop_token
+from .protocols import Cancelled
+from .transcript import Entry, Transcript
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Callable, Sequence
 
     from ..config import Preset, SamplerName
-    from ..metrics import Distribution
-    from ..types import Event, Logits, Request
-
-    Answer = Row | tuple[Row, ...] | bool | None
-    Generation = Generator[Request, Answer, None]
-    Part = Generator[Request, Answer, Row | None]  # the row after the last token, where that was decoded
-
-
-class Cancelled(Exception):  # noqa: N818 - not an error: the scheduler throws it in, the generation ends well
-    """Thrown into a generation that is to end now."""
-
-
-class Vocabulary(Tokenizer, Protocol):
-    """What a generation needs of a vocabulary."""
-
-    thinking: tuple[int, int] | None
-
-    def is_end(self, token: int) -> bool:
-        """Whether a token ends the model's turn."""
+    from ..strategy import Policy
+    from ..text import TextStream
+    from ..types import Event
+    from .protocols import Answer, Generation, Part, Vocabulary
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,8 +57,9 @@ class Task:
         seed: of the draws.
         n_predict: most tokens, −1 for no limit.
         stop: texts that end the reply.
-        room: cells that prompt and reply may fill together.
-        begun: tokens that the reply begins with; their text comes with the first event.
+        capacity: cells that prompt and reply may fill together.
+        begin_tokens: that the reply begins with; their text comes with the first event.
+        alternatives: how many of the most probable tokens each event names.
     """
 
     preset: Preset
@@ -83,292 +67,258 @@ class Task:
     seed: int
     n_predict: int
     stop: tuple[str, ...]
-    room: int
-    begun: tuple[int, ...] = ()
+    capacity: int
+    begin_tokens: tuple[int, ...] = ()
+    alternatives: int = 0
 
 
 class Step(NamedTuple):
-    """One position looked at: its row, what was measured, the quadrant."""
+    """One position: what the model predicts, what was measured, the quadrant, and what may be chosen from."""
 
-    logits: Logits
-    distribution: Distribution
+    prediction: Prediction
     metrics: Metrics
     strategy: Strategy
+    allowed: Prediction
 
-    def logprob(self, token: int) -> float:
-        """Natural logarithm of a token's probability."""
-        return self.logits.item(token) - self.distribution.log_total
+    def without(self, tokens: Sequence[int]) -> Step:
+        """The same with tokens that must not be chosen."""
+        return self._replace(allowed=self.allowed.without(tokens))
 
 
-def generate(prompt: Sequence[int], task: Task, vocabulary: Vocabulary, tell: Callable[[Event], None]) -> Generation:
+class _Checkpoint(NamedTuple):
+    """What a rewind brings back, as it was before one token."""
+
+    text_state: TextStream
+    policy: Policy
+    thinking: bool
+
+
+def generate(prompt: Sequence[int], task: Task, vocabulary: Vocabulary, emit: Callable[[Event], None]) -> Generation:
     """Generate a reply to the prompt's tokens.
 
     Args:
         prompt: at least one.
         task: how.
         vocabulary: the model's.
-        tell: given every event, as soon as it cannot be taken back; one a token, and what else happened.
+        emit: given every event, as soon as it cannot be taken back; one a token, and what else happened.
 
     Raises:
         MetricsError: the model's output is not a distribution.
         ConfigError: no pause text can be written with this vocabulary.
     """
-    return _Writer(prompt, task, vocabulary, tell).write()
+    return _Decisions(prompt, task, vocabulary, emit).run()
 
 
-class _Writer:
-    """A reply in the making: its tokens, what it still holds back, and what it may still spend."""
+class _Decisions:
+    """A generation's state: what it has written, what it may still spend, and where it may go back to."""
 
     def __init__(
-        self, prompt: Sequence[int], task: Task, vocabulary: Vocabulary, tell: Callable[[Event], None]
+        self, prompt: Sequence[int], task: Task, vocabulary: Vocabulary, emit: Callable[[Event], None]
     ) -> None:
         self._task = task
         self._preset = task.preset
         self._vocabulary = vocabulary
-        self._tell = tell
         self._prompt = tuple(prompt)
-        self._tokens = list(task.begun)  # of the reply; all are in the cache but the last, while it is fed
-        self._stream = TextStream(task.stop)
-        self._given = "".join(self._stream.push(vocabulary.piece(token)) for token in task.begun)
-        self._random = np.random.default_rng(task.seed)
-        self._uniforms: list[float] = []  # drawn ahead, the next one last
-        self._held: list[Event] = []  # not yet out: they could still be taken back
-        self._run: list[TextStream] = []  # the text's state before each token of a scattered run
-        self._rewinds = 0
-        self._left: dict[int, list[int]] = {}  # where a rewind went back to: the tokens that led astray
-        self._bans = 0
+        self._transcript = Transcript(
+            prompt,
+            task.begin_tokens,
+            vocabulary,
+            stop=task.stop,
+            n_predict=task.n_predict,
+            capacity=task.capacity,
+            emit=emit,
+        )
+        self._policy = make_policy(task.sampler, task.preset)
+        self._chooser = Chooser(task.seed)
         self._budget = Budget(self._preset.branch)
-        self._acting = task.sampler == "entropix"
-        self._pause = resolve_pause(self._preset.pause.texts, vocabulary) if self._acting else ()
-        self._pauses = PauseGuard(self._preset.pause, vocabulary, (*prompt, *task.begun))
-        room = task.room - len(self._prompt) + 1  # the last token is not fed
-        self._most = room if task.n_predict < 0 else min(room, task.n_predict)
-        self._ended = False
+        self._pause = resolve_pause(self._preset.pause.texts, vocabulary) if self._policy.acts else ()
+        self._pauses = PauseGuard(self._preset.pause, vocabulary, (*prompt, *task.begin_tokens))
+        self._run: list[_Checkpoint] = []  # one before each token of a scattered run
+        self._rewinds = 0
+        self._astray: dict[int, list[int]] = {}  # where a rewind went back to: the tokens that were taken back there
+        self._bans = 0
 
-    def write(self) -> Generation:
+    def run(self) -> Generation:
+        """Look at a row, act on it, feed what was written; until the reply is finished."""
+        transcript = self._transcript
         try:
-            row: Answer = yield Feed((*self._prompt, *self._tokens))
+            row: Answer = yield Feed((*self._prompt, *transcript.tokens))
             while True:
                 assert isinstance(row, Row)
                 part = self._act(self._look(row))
                 row = (yield from part) if part else None
-                if self._ended:
+                if transcript.finished:
                     return
-                row = row or (yield Feed((self._tokens[-1],)))
+                row = row or (yield Feed((transcript.tokens[-1],)))
         except Cancelled:
-            self._end(FinishReason.CANCELLED)
+            transcript.finish(FinishReason.CANCELLED)
 
     # --- one step -------------------------------------------------------------------------------
 
     def _look(self, row: Row) -> Step:
-        distribution = describe(row.logits, len(self._prompt) + len(self._tokens) - 1)
+        distribution = describe(row.logits, self._transcript.position - 1)
         metrics = Metrics(distribution.entropy, distribution.varentropy, row.attention)
-        return Step(row.logits, distribution, metrics, classify(metrics, self._preset))
+        prediction = Prediction(row.logits, distribution)
+        return Step(prediction, metrics, classify(metrics, self._preset), prediction)
 
     def _act(self, step: Step) -> Part | None:
-        """Do what the table says. What makes requests comes back, to be run; None where a token is written already."""
+        """Do what the policy says. What makes requests comes back, to be run; None where a token is written already."""
+        transcript = self._transcript
         if step.strategy is not Strategy.RESAMPLE:
-            if self._held:
+            if transcript.holds:
                 self._run.clear()
-                self._release()
+                transcript.release()
         elif self._run and len(self._run) == self._preset.resample.run:
             return self._take_back(step)
-        if self._acting:
-            looping = loop_token(self._tokens, self._preset.loop)
+        if self._policy.acts:
+            looping = loop_token(transcript.tokens, self._preset.loop)
             if looping is not None:
                 self._leave_loop(step, looping)
                 return None
-        after_pause = step.strategy is Strategy.PAUSE and self._pauses.just_paused(len(self._tokens))
-        action = plan(step.strategy, step.metrics, self._preset, self._task.sampler, after_pause=after_pause)
+        after_pause = step.strategy is Strategy.PAUSE and self._pauses.just_paused(len(transcript.tokens))
+        action = self._policy.decide(step.strategy, step.metrics, after_pause=after_pause)
         if isinstance(action, Branch):
-            return self._branch(step, action.instead)
+            return self._fork(step, action.instead)
         if isinstance(action, Pause):
-            if self._pauses.allows(self._tokens, self._vocabulary.piece(step.distribution.best)):
+            if self._pauses.allows(transcript.tokens, self._vocabulary.piece(step.allowed.distribution.best)):
                 return self._insert_pause(step)
             action = action.instead
-        self._put(step, step.distribution.best if isinstance(action, Argmax) else self._draw(step, action))
+        self._choose(step, action)
         return None
 
-    def _draw(self, step: Step, action: Draw) -> int:
-        """Draw a token; where the action says so, reject what is atypical and draw again without it."""
-        token = draw(step.logits, step.distribution, action.settings, self._uniform(action.draws))
-        if not action.atypical:
-            return token
-        limit = step.metrics.entropy + action.atypical * math.sqrt(step.metrics.varentropy)
-        for _ in range(action.redraws):
-            surprisal = -step.logprob(token) / math.log(2)
-            if surprisal <= limit:
-                break
-            self._held.append(RejectedEvent(len(self._tokens), token, self._text_of((token,)), surprisal, limit))
-            step = self._without(step, [token])
-            token = draw(step.logits, step.distribution, action.settings, self._uniform(action.draws))
-        return token
+    def _choose(self, step: Step, action: Argmax | Draw) -> None:
+        """Choose a token and write it."""
+        self._write(step, self._chooser.choose(step.allowed, action, self._note_rejection))
 
-    def _uniform(self, draws: int) -> float:
-        """The lowest of so many uniform numbers."""
-        if len(self._uniforms) < draws:
-            self._uniforms = self._random.random(max(256, draws))[::-1].tolist() + self._uniforms
-        lowest = self._uniforms.pop()
-        for _ in range(draws - 1):
-            lowest = min(lowest, self._uniforms.pop())
-        return lowest
-
-    def _without(self, step: Step, tokens: Sequence[int]) -> Step:
-        """The same step with tokens that cannot be drawn. Its metrics stay what they were."""
-        step.logits[tokens] = -np.inf
-        best = int(step.logits.argmax())
-        distribution = step.distribution._replace(best=best, maximum=float(step.logits[best]))
-        return step._replace(distribution=distribution)
+    def _note_rejection(self, token: int, surprisal: float, limit: float | None) -> None:
+        transcript = self._transcript
+        text = transcript.text_of((token,))
+        transcript.note(RejectedEvent(len(transcript.tokens), token, text, surprisal, limit))
 
     def _insert_pause(self, step: Step) -> Part:
-        self._pauses.note(len(self._tokens), len(self._pause))
-        self._put(step, self._pause[0], Origin.FORCED)
+        transcript = self._transcript
+        self._pauses.note(len(transcript.tokens), len(self._pause))
+        self._write(step, self._pause[0], Origin.FORCED)
         for token in self._pause[1:]:
-            if self._ended:
+            if transcript.finished:
                 break
-            row = yield Feed((self._tokens[-1],))
+            row = yield Feed((transcript.tokens[-1],))
             assert isinstance(row, Row)
-            self._put(self._look(row)._replace(strategy=Strategy.PAUSE), token, Origin.FORCED)
+            self._write(self._look(row)._replace(strategy=Strategy.PAUSE), token, Origin.FORCED)
         return None
+
+    def _leave_loop(self, step: Step, token: int) -> None:
+        """Ban the token that would go round once more; finish where that was done in vain before."""
+        if self._bans >= self._preset.loop.bans:
+            self._transcript.finish(FinishReason.REPETITION)
+            return
+        self._bans += 1
+        self._note_rejection(token, step.allowed.surprisal(token), None)
+        self._choose(step.without((token,)), Draw(self._preset.sampler.settings()))
 
     # --- branches -------------------------------------------------------------------------------
 
-    def _branch(self, step: Step, instead: Draw) -> Part:
-        """Fork one child for each leading candidate, and keep the one that turns out best."""
-        rule = self._preset.branch
-        first = candidates(step.logits, step.distribution, rule, self._vocabulary)
-        if len(first) < 2:
-            self._put(step, self._draw(step, instead))
+    def _fork(self, step: Step, instead: Draw) -> Part:
+        """Make one branch for each leading token, and keep the one with the best score."""
+        rule, transcript = self._preset.branch, self._transcript
+        tokens = first_tokens(step.allowed, rule, self._vocabulary)
+        if len(tokens) < 2:
+            self._choose(step, instead)
             return None
-        horizon = min(rule.horizon, self._tokens_left())
-        extra = (len(first) - 1) * horizon
-        if not self._budget.allows(extra, len(self._tokens)):
+        horizon = min(rule.horizon, transcript.tokens_left)
+        if not self._budget.allows((len(tokens) - 1) * horizon, len(transcript.tokens)):
             self._fall_back(step, instead, "the budget is spent")
             return None
-        if horizon < 2 or not (yield Fork(len(first), horizon)):
+        if horizon < 2 or not (yield Fork(len(tokens), horizon)):
             self._fall_back(step, instead, "no room for children")
             return None
-        roads = [Road() for _ in first]
-        for road, token in zip(roads, first, strict=True):
-            road.add(token, step.metrics, step.logprob(token))
-        yield from walk(roads, rule, horizon, self._preset.argmax.entropy_below, self._vocabulary, self._here())
-        best = max(range(len(roads)), key=lambda number: score(roads[number], rule.score))
+        step = step._replace(strategy=Strategy.BRANCH)
+        children = [Child([self._entry(step, token)]) for token in tokens]
+        growth = Growth(
+            rule,
+            horizon=horizon,
+            sure_below=self._preset.argmax.entropy_below,
+            position=transcript.position,
+            vocabulary=self._vocabulary,
+            alternatives_of=self._alternatives,
+        )
+        yield from growth.grow(children)
+        best = max(range(len(children)), key=lambda number: children[number].score(rule.score))
         yield Keep(best)
-        self._budget.spend(sum(road.fed for road in roads) - roads[best].fed)
-        for number, road in enumerate(roads):
-            self._tell(roads_event(road, rule.score, len(self._tokens), self._text_of, kept=number == best))
-        return self._follow(roads[best])
+        self._budget.spend(sum(child.fed for child in children) - children[best].fed)
+        for number, child in enumerate(children):
+            text, score = transcript.text_of(child.tokens), child.score(rule.score)
+            transcript.emit(BranchEvent(len(transcript.tokens), child.tokens, text, score, number == best))
+        return self._follow(children[best])
 
-    def _follow(self, road: Road) -> Row | None:
-        """Write down the tokens of a road that the cache already holds."""
-        for token, logprob, metrics in zip(road.tokens, road.logprobs, road.metrics, strict=True):
-            self._write_down(token, logprob, metrics, Strategy.BRANCH, Origin.BRANCH)
-            self._release()
-            if self._ended:
+    def _follow(self, child: Child) -> Row | None:
+        """Write down the tokens of the branch that was kept: the cache already holds them."""
+        for entry in child.entries:
+            self._write_entry(entry, Origin.BRANCH)
+            self._transcript.release()
+            if self._transcript.finished:
                 return None
-        return road.row
+        return child.row
 
     def _fall_back(self, step: Step, instead: Draw, reason: str) -> None:
-        self._tell(FallbackEvent(len(self._tokens), step.strategy, reason))
-        self._put(step, self._draw(step, instead))
+        self._transcript.emit(FallbackEvent(len(self._transcript.tokens), step.strategy, reason))
+        self._choose(step, instead)
 
-    # --- rewinds and loops ------------------------------------------------------------------------
+    # --- rewinds --------------------------------------------------------------------------------
 
     def _take_back(self, step: Step) -> Part:
-        """Go back to where a run of scattered tokens began, and take another road."""
-        run = len(self._run)
-        start = len(self._tokens) - run
-        stream = self._run[0]
-        self._run.clear()
+        """Go back to where a run of scattered tokens began, and choose another token there."""
+        transcript, run = self._transcript, self._run
+        start = len(transcript.tokens) - len(run)
+        checkpoint = run[0]
         if self._rewinds >= self._preset.resample.rewinds:
-            self._release()
-        elif not (yield Rewind(len(self._prompt) + start - 1)):
+            transcript.release()
+        elif not (yield Rewind(transcript.position - len(run) - 1)):
             self._rewinds = self._preset.resample.rewinds  # it will not do later what it cannot do now
-            self._release()
-            self._tell(FallbackEvent(len(self._tokens), Strategy.RESAMPLE, "this model's state cannot be rewound"))
+            transcript.release()
+            reason = "this model's state cannot be rewound"
+            transcript.emit(FallbackEvent(len(transcript.tokens), Strategy.RESAMPLE, reason))
         else:
             self._rewinds += 1
-            self._budget.spend(run + 1)
-            last_kept = self._tokens[start - 1] if start else self._prompt[-1]
-            dropped = tuple(self._tokens[start:])
-            del self._tokens[start:]
-            self._stream = stream
-            self._pauses.forget(start)
-            self._held = [event for event in self._held if not isinstance(event, TokenEvent)]
-            self._release()
-            self._tell(RewindEvent(start, dropped, self._text_of(dropped)))
-            row = yield Feed((last_kept,))
+            self._budget.spend(len(run) + 1)
+            dropped = transcript.rewind(start, checkpoint.text_state)
+            self._policy = checkpoint.policy
+            self._pauses.rewind(start, thinking=checkpoint.thinking)
+            transcript.emit(RewindEvent(start, dropped, transcript.text_of(dropped)))
+            row = yield Feed((transcript.tokens[-1] if transcript.tokens else self._prompt[-1],))
             assert isinstance(row, Row)
-            astray = self._left.setdefault(start, [])
+            astray = self._astray.setdefault(start, [])
             astray.append(dropped[0])
-            step = self._without(self._look(row), astray)
+            step = self._look(row).without(astray)
+        run.clear()
         part = self._act(step)
         return (yield from part) if part else None
 
-    def _leave_loop(self, step: Step, token: int) -> None:
-        """Ban the token that would go round once more; end where that was done in vain before."""
-        if self._bans >= self._preset.loop.bans:
-            self._end(FinishReason.REPETITION)
-            return
-        self._bans += 1
-        surprisal = -step.logprob(token) / math.log(2)
-        self._held.append(RejectedEvent(len(self._tokens), token, self._text_of((token,)), surprisal, None))
-        step = self._without(step, [token])
-        self._put(step, self._draw(step, Draw(self._preset.sampler.settings())))
+    # --- writing --------------------------------------------------------------------------------
 
-    # --- writing ----------------------------------------------------------------------------------
-
-    def _put(self, step: Step, token: int, origin: Origin = Origin.SAMPLED) -> None:
+    def _write(self, step: Step, token: int, origin: Origin = Origin.SAMPLED) -> None:
         """Write a token, which is to be fed next."""
-        if step.strategy is Strategy.RESAMPLE and self._preset.resample.run and self._acting:
-            self._run.append(self._stream.copy())
-        self._write_down(token, step.logprob(token), step.metrics, step.strategy, origin)
-        if self._ended or not self._run:
-            self._release()
+        if step.strategy is Strategy.RESAMPLE and self._policy.acts and self._preset.resample.run:
+            state = self._transcript.text_state()
+            self._run.append(_Checkpoint(state, self._policy.copy(), self._pauses.thinking))
+        self._write_entry(self._entry(step, token), origin)
+        if self._transcript.finished or not self._run:
+            self._transcript.release()
 
-    def _write_down(self, token: int, logprob: float, metrics: Metrics, strategy: Strategy, origin: Origin) -> None:
-        index = len(self._tokens)
-        stopped = self._vocabulary.is_end(token)
-        text = self._given
-        if not stopped:
-            text += self._stream.push(self._vocabulary.piece(token))
-            stopped = self._stream.stopped
-        finish = None
-        if stopped or index + 1 >= self._most:
-            finish = self._finish(stopped=stopped)
-            text += self._stream.flush()
-            self._ended = True
-        self._given = ""
-        self._tokens.append(token)
-        self._pauses.see(token)
-        self._held.append(TokenEvent(index, token, text, logprob, metrics, strategy, origin, finish))
+    def _write_entry(self, entry: Entry, origin: Origin) -> None:
+        self._transcript.write(entry, origin)
+        self._policy.accept(entry.token)
+        self._pauses.see(entry.token)
 
-    def _finish(self, *, stopped: bool) -> FinishReason:
-        """Why the token that is being written is the last one."""
-        if stopped:
-            return FinishReason.STOP
-        return FinishReason.LENGTH if 0 <= self._task.n_predict <= len(self._tokens) + 1 else FinishReason.CONTEXT
+    def _entry(self, step: Step, token: int) -> Entry:
+        prediction = step.prediction
+        alternatives = self._alternatives(prediction)
+        return Entry(token, prediction.logprob(token), step.metrics, step.strategy, alternatives)
 
-    def _tokens_left(self) -> int:
-        """How many tokens may still be written and fed."""
-        room = self._task.room - self._here()
-        return room if self._task.n_predict < 0 else min(room, self._task.n_predict - len(self._tokens))
-
-    def _end(self, reason: FinishReason) -> None:
-        """End where no token carries the end."""
-        self._ended = True
-        self._release()
-        self._tell(TokenEvent(len(self._tokens), None, self._stream.flush(), finish_reason=reason))
-
-    def _release(self) -> None:
-        """Let out what can no longer be taken back."""
-        for event in self._held:
-            self._tell(event)
-        self._held.clear()
-
-    def _text_of(self, tokens: Sequence[int]) -> str:
-        return b"".join(map(self._vocabulary.piece, tokens)).decode("utf-8", "replace")
-
-    def _here(self) -> int:
-        """The position after the last token."""
-        return len(self._prompt) + len(self._tokens)
+    def _alternatives(self, prediction: Prediction) -> tuple[Alternative, ...]:
+        """The most probable tokens, where they were asked for."""
+        if not self._task.alternatives:
+            return ()
+        text_of = self._transcript.text_of
+        tokens = leading(prediction, self._task.alternatives)
+        return tuple(Alternative(token, text_of((token,)), prediction.logprob(token)) for token in tokens)

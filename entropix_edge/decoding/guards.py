@@ -1,4 +1,4 @@
-"""What keeps the acts within bounds: the budget of extra tokens, the manners of pauses, the way out of loops."""
+"""What keeps the acts within bounds: the budget of extra tokens, where pauses may stand, the way out of loops."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ..config import BranchRule, LoopRule, PauseRule
-    from .generation import Vocabulary
+    from .protocols import Vocabulary
 
 
 class Budget:
@@ -28,24 +28,27 @@ class Budget:
 
 
 class PauseGuard:
-    """When a pause does no harm.
+    """Where a pause may stand.
 
     With a cooldown in the rule: not within it, not inside a word, not after a control token, and for a model
     with thinking tags inside the thinking alone. Without one anywhere; the table itself keeps two apart.
+
+    Attributes:
+        thinking: whether the model is between its thinking tags.
     """
 
     def __init__(self, rule: PauseRule, vocabulary: Vocabulary, prompt: Sequence[int]) -> None:
         self._rule = rule
         self._vocabulary = vocabulary
         self._ends: list[int] = []  # index after each pause
-        self._thinking = False
+        self.thinking = False
         for token in prompt:
             self.see(token)
 
     def see(self, token: int) -> None:
         """Follow whether the model is thinking."""
         if self._vocabulary.thinking and token in self._vocabulary.thinking:
-            self._thinking = token == self._vocabulary.thinking[0]
+            self.thinking = token == self._vocabulary.thinking[0]
 
     def just_paused(self, index: int) -> bool:
         """Whether the token before this index ended a pause."""
@@ -60,7 +63,7 @@ class PauseGuard:
             return True
         if index - (self._ends[-1] if self._ends else 0) < rule.cooldown:
             return False
-        if self._vocabulary.thinking and not self._thinking:
+        if self._vocabulary.thinking and not self.thinking:
             return False
         if self._vocabulary.is_control(tokens[-1]):
             return False
@@ -70,9 +73,10 @@ class PauseGuard:
         """Note a pause of so many tokens at this index."""
         self._ends.append(index + length)
 
-    def forget(self, index: int) -> None:
-        """Forget what came after this index: it was taken back."""
+    def rewind(self, index: int, *, thinking: bool) -> None:
+        """Forget what came after this index, where the model was `thinking` or not: it was taken back."""
         self._ends = [end for end in self._ends if end <= index]
+        self.thinking = thinking
 
 
 _LONGEST_PERIOD = 64

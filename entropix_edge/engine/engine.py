@@ -8,10 +8,11 @@ import secrets
 import threading
 from collections import deque
 from functools import cached_property
+from numbers import Integral
 from typing import TYPE_CHECKING, Self
 
 from ..config import DEFAULT_CTX_SIZE, DEFAULT_MODEL, DEFAULT_PRESET, EngineConfig, GenerationConfig, Preset
-from ..decoding import Scheduler, Task, generate
+from ..decoding import GROWTH, Scheduler, Task, generate
 from ..errors import ContextError, Hint, PromptError
 from ..hub import resolve
 from ..llama import Model, read_state, write_state
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from ..decoding import Live
+    from ..decoding import Job
     from ..hub import Progress
     from ..llama import Context
     from ..text import Message
@@ -37,15 +38,16 @@ logger = logging.getLogger("entropix_edge")
 class Engine:
     """An open model that answers prompts. A context manager.
 
-    Several threads may use it; what they generate shares batches, and one of them decodes at a time.
+    Several threads may use it: what they generate shares batches, one of them decodes at a time, and the others need
+    not wait for it to add, cancel or read replies.
     """
 
-    def __init__(self, model: Model, context: Context, sequences: int) -> None:
+    def __init__(self, model: Model, context: Context, config: EngineConfig) -> None:
         self.model = model
         self.context = context
-        self.sequences = sequences
-        self._scheduler = Scheduler(context, sequences)
-        self._lock = threading.RLock()
+        self.sequences = config.sequences
+        self._scheduler = Scheduler(context, config.sequences, prompt_chunk=config.prompt_chunk)
+        self._decoding = threading.RLock()
         self._closed = False
 
     @classmethod
@@ -87,7 +89,7 @@ class Engine:
             )
             context = stack.enter_context(open_context(opened, config, cancelled))
             stack.pop_all()
-            return cls(opened, context, config.sequences)
+            return cls(opened, context, config)
 
     @property
     def watched_layers(self) -> tuple[int, ...]:
@@ -119,9 +121,9 @@ class Engine:
 
         A prompt that goes on from cells is computed in other portions than a new one, and the last digits differ.
         """
-        with self._lock:
+        with self._decoding:
             self._check_open()
-            self._scheduler.forget()
+            self._scheduler.slots.forget()
 
     def save_prompt_cache(self, path: Path) -> int:
         """Write the cells of the reply that ended last to a file, so that another process need not decode them.
@@ -135,9 +137,9 @@ class Engine:
         Raises:
             OSError: it cannot be written.
         """
-        with self._lock:
+        with self._decoding:
             self._check_open()
-            saved = self._scheduler.saved()
+            saved = self._scheduler.slots.saved()
         if saved is None:
             return 0
         tokens, state = saved
@@ -157,14 +159,14 @@ class Engine:
         tokens, state = read_state(path, fingerprint(self.model.path))
         if not tokens:
             return 0
-        with self._lock:
+        with self._decoding:
             self._check_open()
             if len(tokens) > self.context.room:
                 raise ContextError(
                     f"the prompt cache {path} holds {len(tokens)} tokens and the context {self.context.room}",
                     hint=Hint("raise {}", "ctx_size", "raise"),
                 )
-            if not self._scheduler.restore(tokens, state):
+            if not self._scheduler.slots.restore(tokens, state):
                 raise ContextError(
                     f"the prompt cache {path} does not fit: open the model with the attention and the flash attention "
                     "that it was written with"
@@ -195,62 +197,65 @@ class Engine:
         *,
         system: str | None = None,
         raw: bool = False,
+        begin_tokens: Sequence[int] = (),
     ) -> ReplyStream:
-        """Generate a reply event by event. Several streams may be read in turns.
+        """Generate a reply event by event. Several streams may be read in turns, or each in a thread of its own.
 
         Args:
             prompt: a text, or the turns of a conversation.
             config: how to generate.
             system: a system message to begin with.
             raw: take the text as it is, without the chat template.
+            begin_tokens: see `stream_tokens`.
 
         Raises:
             PromptError: the prompt is empty, malformed, or longer than the context.
             TemplateError: the chat template fails.
             ConfigError: an unknown preset, or a pause that cannot be written with this vocabulary.
+            ContextError: the engine is closed.
         """
         config = config or GenerationConfig()
         tokens = self.tokenize_prompt(prompt, system=system, raw=raw, parse_special=config.parse_special)
-        return self.stream_tokens(tokens, config)
+        return self.stream_tokens(tokens, config, begin_tokens=begin_tokens)
 
     def stream_tokens(
-        self, tokens: Sequence[int], config: GenerationConfig, *, begun: Sequence[int] = ()
+        self, tokens: Sequence[int], config: GenerationConfig, *, begin_tokens: Sequence[int] = ()
     ) -> ReplyStream:
         """Generate a reply to a prompt that is tokens already. Errors as for `stream`.
 
-        What the prompt has in common with one that was or is being answered is not decoded again.
+        What the prompt has in common with one that was or is being answered is not decoded again. Waits for nothing:
+        neither for a decode in progress nor for the replies before it.
 
         Args:
             tokens: the prompt, from `tokenize_prompt`.
             config: how to generate.
-            begun: tokens that the reply begins with; they count towards `n_predict`, not as generated.
+            begin_tokens: exact tokens that the reply begins with, such as another reply's up to a place to go on from.
+                They count towards `n_predict`, not as generated; their text comes with the first event.
         """
+        self._check_open()
         preset = config.preset if isinstance(config.preset, Preset) else self.preset(config.preset)
         seed = secrets.randbits(32) if config.seed is None else config.seed
-        if not tokens:
-            raise PromptError("the prompt is empty: it has no tokens")
-        if len(tokens) >= self.context.room:
-            raise PromptError(
-                f"the prompt is {len(tokens)} tokens and the context {self.context.room}",
-                hint=Hint("shorten it or raise {}", "ctx_size", "raise"),
-            )
-        room = self.context.room if self.sequences == 1 else min(self.context.room, self.model.n_ctx_train)
-        cells = room if config.n_predict < 0 else min(len(tokens) + config.n_predict, room)
+        prompt, begun = self._checked(tokens), self._checked(begin_tokens)
+        self._check_length(prompt, begun, config.n_predict)
+        capacity = self.context.room if self.sequences == 1 else min(self.context.room, self.model.n_ctx_train)
+        reserve = len(prompt) + len(begun) + GROWTH
+        if config.n_predict >= 0:
+            reserve = capacity = min(len(prompt) + config.n_predict, capacity)
         task = Task(
             preset=preset,
             sampler=config.sampler,
             seed=seed,
             n_predict=config.n_predict,
             stop=config.stop,
-            room=cells,
-            begun=tuple(begun),
+            capacity=capacity,
+            begin_tokens=begun,
+            alternatives=config.alternatives,
         )
-        with self._lock:
-            coming: deque[Event] = deque()
-            generation = generate(tokens, task, self.model.vocabulary, coming.append)
-            live = self._scheduler.add(generation, cells, (*tokens, *begun))
+        emitted: deque[Event] = deque()
+        generation = generate(prompt, task, self.model.vocabulary, emitted.append)
+        job = self._scheduler.add(generation, capacity, (*prompt, *begun), reserve=reserve)
         return ReplyStream(
-            self.pump, self._drop, live, coming, seed=seed, prompt_tokens=len(tokens), begun=tuple(begun)
+            self.step, self._drop, job, emitted, seed=seed, prompt_tokens=len(prompt), begin_tokens=begun
         )
 
     def generate(
@@ -260,26 +265,50 @@ class Engine:
         *,
         system: str | None = None,
         raw: bool = False,
+        begin_tokens: Sequence[int] = (),
     ) -> Reply:
         """Generate a whole reply. Arguments and errors as for `stream`."""
-        with self.stream(prompt, config, system=system, raw=raw) as stream:
+        with self.stream(prompt, config, system=system, raw=raw, begin_tokens=begin_tokens) as stream:
             return stream.reply()
 
-    def pump(self) -> None:
-        """One decode for all replies, whose events then wait in their streams: for who reads many at once."""
-        with self._lock:
+    def step(self, unless: Callable[[], bool] = lambda: False) -> bool:
+        """One decode for all replies, whose events then wait in their streams: for a caller that reads many at once.
+
+        One thread decodes at a time; another waits for its turn.
+
+        Args:
+            unless: asked when its turn has come; where it says True, nothing is decoded.
+
+        Returns:
+            Whether a reply is still being generated.
+
+        Raises:
+            ContextError: the engine is closed.
+        """
+        with self._decoding:
             self._check_open()
+            if unless():
+                return True
             try:
-                self._scheduler.step()
+                unfinished = self._scheduler.step()
             except BaseException:
                 self._scheduler.close()
                 raise
+        self._settle()
+        return unfinished
+
+    @property
+    def free(self) -> tuple[int, int]:
+        """Sequences and cells of the KV cache that no reply holds."""
+        return self._scheduler.free
 
     def close(self) -> None:
-        """End every stream and free the model."""
-        with self._lock:
+        """End every reply and free the model; what then reads a reply that had not ended raises ContextError."""
+        with self._decoding:
             self._closed = True
-            self._scheduler.close()
+            self._scheduler.close(
+                ContextError("the engine was closed before the reply ended: read it to its end first")
+            )
             self.context.close()
             self.model.close()
 
@@ -293,7 +322,38 @@ class Engine:
         if self._closed:
             raise ContextError("the engine is closed: open it again")
 
-    def _drop(self, live: Live) -> None:
-        with self._lock:
-            if not self._closed:
-                self._scheduler.remove(live)
+    def _checked(self, tokens: Sequence[int]) -> tuple[int, ...]:
+        """Token ids as plain integers, each of this vocabulary."""
+        n_vocab = self.model.n_vocab
+        for token in tokens:
+            if not isinstance(token, Integral) or not 0 <= token < n_vocab:
+                raise PromptError(f"token id {token!r} is not in the vocabulary: it must be from 0 to {n_vocab - 1}")
+        return tuple(map(int, tokens))
+
+    def _check_length(self, prompt: Sequence[int], begun: Sequence[int], n_predict: int) -> None:
+        if not prompt:
+            raise PromptError("the prompt is empty: it has no tokens")
+        length = len(prompt) + len(begun)
+        if length >= self.context.room:
+            raise PromptError(
+                f"the prompt is {length} tokens and the context {self.context.room}",
+                hint=Hint("shorten it or raise {}", "ctx_size", "raise"),
+            )
+        if begun and 0 <= n_predict <= len(begun):
+            raise PromptError(
+                f"the reply begins with {len(begun)} tokens and n_predict is {n_predict}: it must be at least "
+                f"{len(begun) + 1}, or -1"
+            )
+
+    def _drop(self, job: Job) -> None:
+        job.drop()
+        self._settle()
+
+    def _settle(self) -> None:
+        """Let dropped jobs free their cells now, unless a decode is in progress: then its thread does it next."""
+        while not self._closed and self._scheduler.notices and self._decoding.acquire(blocking=False):
+            try:
+                if not self._closed:
+                    self._scheduler.settle()
+            finally:
+                self._decoding.release()

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections import deque
     from collections.abc import Callable, Iterator
 
-    from ..decoding import Live
+    from ..decoding import Job
     from ..types import Event, FinishReason, SideEvent
 
 
@@ -23,19 +23,19 @@ class Reply:
     Attributes:
         text: what the model said.
         events: the token events that made it.
-        roads: what else happened: roads looked down, rejected draws, rewinds, strategies that could not act.
+        side_events: what else happened: branches, rejected draws, rewinds, strategies that could not act, candidates.
         finish_reason: why it ended.
         seed: that repeats it.
         prompt_tokens: how many tokens the prompt was.
         cached_tokens: how many of them were in the cache already, from an earlier prompt that begins alike.
-        decoded_tokens: how many were decoded beyond the prompt, roads not taken included.
+        decoded_tokens: how many were decoded beyond the prompt, branches that were not kept included.
         prompt_seconds: from the first decode to the first token.
         generation_seconds: from the first token to the last.
     """
 
     text: str
     events: tuple[TokenEvent, ...]
-    roads: tuple[SideEvent, ...]
+    side_events: tuple[SideEvent, ...]
     finish_reason: FinishReason | None
     seed: int
     prompt_tokens: int
@@ -48,28 +48,37 @@ class Reply:
 class ReplyStream:
     """A reply as it is generated: an iterator of token events. Closing it early ends the generation.
 
-    What else happened (roads not taken, rejected draws, rewinds) comes between them from `everything`. Where the
-    generation failed, every read after its events raises the error.
+    What else happened (branches, rejected draws, rewinds) comes between them from `everything`. Where the generation
+    failed, every read after its events raises the error.
+
+    Args:
+        step: decodes once for all replies, unless the condition that it is given holds when its turn comes.
+        drop: ends a job without a last event.
+        job: the generation.
+        emitted: the generation appends its events to it.
+        seed: of its draws.
+        prompt_tokens: how many tokens the prompt is.
+        begin_tokens: what the reply began with.
     """
 
     def __init__(
         self,
-        decode: Callable[[], None],
-        drop: Callable[[Live], None],
-        live: Live,
-        coming: deque[Event],
+        step: Callable[[Callable[[], bool]], object],
+        drop: Callable[[Job], None],
+        job: Job,
+        emitted: deque[Event],
         *,
         seed: int,
         prompt_tokens: int,
-        begun: tuple[int, ...] = (),
+        begin_tokens: tuple[int, ...] = (),
     ) -> None:
         self.seed = seed
         self.prompt_tokens = prompt_tokens
-        self.begun = begun
-        self._decode = decode
+        self.begin_tokens = begin_tokens
+        self._step = step
         self._drop = drop
-        self._live = live
-        self._coming = coming  # the generation appends to it
+        self._job = job
+        self._emitted = emitted
         self._events: list[Event] = []
         self._start_time = self._last_time = time.perf_counter()
         self._first_time = 0.0
@@ -77,13 +86,13 @@ class ReplyStream:
     @property
     def ended(self) -> bool:
         """Whether nothing more will be generated; what was may still be unread."""
-        return self._live.ended
+        return self._job.ended
 
     @property
     def decoded_tokens(self) -> int:
         """Tokens decoded so far beyond the prompt and what the reply began with."""
-        live = self._live
-        return max(live.decoded + live.shared - self.prompt_tokens - len(self.begun), 0)
+        job = self._job
+        return max(job.decoded + job.cached - self.prompt_tokens - len(self.begin_tokens), 0)
 
     @property
     def text(self) -> str:
@@ -97,15 +106,15 @@ class ReplyStream:
         return tuple(token for token in tokens if token is not None)
 
     def waiting(self) -> Iterator[Event]:
-        """The events that have come and were not read yet; decodes nothing.
+        """The events that were emitted and not read yet; decodes nothing, and waits for nothing.
 
         Raises:
             EntropixError: the generation failed.
         """
-        while self._coming:
+        while self._emitted:
             yield self._take()
-        if self._live.error:
-            raise self._live.error
+        if self._job.error:
+            raise self._job.error
 
     def __iter__(self) -> Iterator[TokenEvent]:
         return self
@@ -123,17 +132,20 @@ class ReplyStream:
         return iter(self._next, None)
 
     def _next(self) -> Event | None:
-        while not self._coming:
-            if not self._live.ended:
-                self._decode()
-            elif not self._coming:  # what another thread's decode brought came before the end
-                if self._live.error:
-                    raise self._live.error
+        while not self._emitted:
+            if not self._job.ended:
+                self._step(self._has_news)
+            elif not self._emitted:  # what another thread's decode brought came before the end
+                if self._job.error:
+                    raise self._job.error
                 return None
         return self._take()
 
+    def _has_news(self) -> bool:
+        return bool(self._emitted) or self._job.ended
+
     def _take(self) -> Event:
-        event = self._coming.popleft()
+        event = self._emitted.popleft()
         now = time.perf_counter()
         self._first_time = self._first_time or now
         self._last_time = now
@@ -142,11 +154,11 @@ class ReplyStream:
 
     def cancel(self) -> None:
         """End the reply before the next decode; its last event has the finish reason `cancelled`."""
-        self._live.cancel()
+        self._job.cancel()
 
     def close(self) -> None:
         """End the generation at once and free its part of the context."""
-        self._drop(self._live)
+        self._drop(self._job)
 
     def reply(self) -> Reply:
         """The whole reply, generating what is still missing.
@@ -157,16 +169,16 @@ class ReplyStream:
         for _event in self.everything():
             pass
         tokens = tuple(event for event in self._events if isinstance(event, TokenEvent))
-        roads = tuple(event for event in self._events if not isinstance(event, TokenEvent))
+        side_events = tuple(event for event in self._events if not isinstance(event, TokenEvent))
         first = self._first_time or self._last_time
         return Reply(
             text=self.text,
             events=tokens,
-            roads=roads,
+            side_events=side_events,
             finish_reason=tokens[-1].finish_reason if tokens else None,
             seed=self.seed,
             prompt_tokens=self.prompt_tokens,
-            cached_tokens=self._live.shared,
+            cached_tokens=self._job.cached,
             decoded_tokens=self.decoded_tokens,
             prompt_seconds=first - self._start_time,
             generation_seconds=self._last_time - first,

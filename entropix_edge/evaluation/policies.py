@@ -6,16 +6,16 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from .. import strategy
-from ..config import SamplerBase
+from ..config import SamplerRule
 from ..errors import ConfigError
-from ..sessions import Manner
+from ..sessions import VotingConfig
 from ..strategy import load_preset
 
 if TYPE_CHECKING:
     from ..config import Preset, SamplerName
 
 DEFAULT_POLICIES = ("greedy", "temperature", "temperature:1.0", "article", "edge")
-_ALONE = Manner(roads=1, frugal=False)
+_ONE = VotingConfig(candidates=1, early_stopping=False)
 _VOTERS_TEMPERATURE = 0.7
 _KNOWN = "greedy, temperature[:T], article, edge, a preset's TOML file, self-consistency:K or deliberate:N"
 
@@ -28,13 +28,13 @@ class Policy:
         name: as the user wrote it.
         preset: the table; a name stands for the one that fits the model.
         sampler: what is done with the table's verdict.
-        manner: how many roads, and how one is chosen.
+        voting: how many candidates, and how one is chosen.
     """
 
     name: str
     preset: Preset | str
     sampler: SamplerName = "entropix"
-    manner: Manner = _ALONE
+    voting: VotingConfig = _ONE
 
 
 def policy(name: str) -> Policy:
@@ -50,11 +50,12 @@ def policy(name: str) -> Policy:
         case "temperature":
             return Policy(name=name, preset=_plain(name, number or "0.7"), sampler="temperature")
         case "self-consistency":
-            manner = Manner(roads=_roads(name, number), weighted=False, frugal=False)
+            candidates = _candidates(name, number)
+            voting = VotingConfig(candidates=candidates, weighted=False, early_stopping=False)
             preset = _plain(name, str(_VOTERS_TEMPERATURE))
-            return Policy(name=name, preset=preset, sampler="temperature", manner=manner)
+            return Policy(name=name, preset=preset, sampler="temperature", voting=voting)
         case "deliberate":
-            return Policy(name=name, preset="edge", manner=Manner(roads=_roads(name, number)))
+            return Policy(name=name, preset="edge", voting=VotingConfig(candidates=_candidates(name, number)))
         case _:
             return Policy(name=name, preset=_named(name))
 
@@ -76,13 +77,13 @@ def _named(name: str) -> Preset | str:
 def _plain(name: str, temperature: str) -> Preset:
     """A plain sampler: temperature and min_p 0.05."""
     try:
-        sampler = SamplerBase(temperature=float(temperature), top_k=0, top_p=1.0, min_p=0.05)
+        sampler = SamplerRule(temperature=float(temperature), top_k=0, top_p=1.0, min_p=0.05)
     except ValueError as error:  # ConfigError is one
         raise ConfigError(f"policy {name!r}: the temperature must be a number from 0 to 100") from error
     return replace(load_preset("article"), name=name, sampler=sampler)
 
 
-def _roads(name: str, number: str) -> int:
+def _candidates(name: str, number: str) -> int:
     if not number.isdecimal():
-        raise ConfigError(f"policy {name!r} says not how many roads: write it as {name.partition(':')[0]}:8")
+        raise ConfigError(f"policy {name!r} needs a number of candidates: {name.partition(':')[0]}:8")
     return int(number)

@@ -26,7 +26,7 @@ class Row:
         accuracy: mean over problems, with Wilson's interval over the problems.
         gain: over the baseline on the problems that both answered, with a paired bootstrap; None without such.
         written_tokens: mean of an answer.
-        decoded_tokens: mean of an answer, roads, branches and rejected draws included.
+        decoded_tokens: mean of an answer, candidates, branches and rejected draws included.
         cost: decoded tokens against the baseline's, on the problems that both answered; None without such.
         cut: answers that the length limit ended.
         failed: problems without a reply.

@@ -24,10 +24,10 @@ class Result:
         found: the answer that was found, None where there was none.
         gold: the answer that is right.
         written_tokens: of the reply that was chosen.
-        decoded_tokens: all that were decoded beyond the prompt: roads, branches and rejected draws too.
+        decoded_tokens: all that were decoded beyond the prompt: candidates, branches and rejected draws too.
         cut: whether the length limit ended the reply.
         seconds: of the run, since the result before it; their sum is the wall time.
-        roads: answer, confidence and decoded tokens of each road, where there were several.
+        candidates: answer, confidence and decoded tokens of each candidate, where there were several.
         error: why there is no reply, None where there is one.
         text: the reply, where it was asked to be kept.
     """
@@ -42,7 +42,7 @@ class Result:
     decoded_tokens: int
     cut: bool
     seconds: float
-    roads: tuple[tuple[str | None, float, int], ...] = ()
+    candidates: tuple[tuple[str | None, float, int], ...] = ()
     error: str | None = None
     text: str | None = None
 
@@ -77,8 +77,8 @@ def read_results(path: Path) -> tuple[dict[str, Any], list[Result]]:
 
 
 def _parse(record: dict[str, Any]) -> Result:
-    roads = tuple(tuple(road) for road in record.get("roads", ()))
-    return Result(**record | {"roads": roads})
+    candidates = record.pop("roads", None) or record.get("candidates", ())  # files of version 0.1 say "roads"
+    return Result(**record | {"candidates": tuple(map(tuple, candidates))})
 
 
 def _form(result: Result) -> dict[str, Any]:

@@ -52,7 +52,7 @@ class Run:
     """Answers questions on one engine.
 
     Args:
-        engine: with as many sequences as roads may be under way.
+        engine: with as many slots as candidates may be under way.
         n_predict: most tokens of a reply.
         keep_text: whether results hold the reply.
     """
@@ -92,7 +92,7 @@ class Run:
                     deliberation.close()
                     del active[question]
                     yield result
-                self._engine.pump()
+                self._engine.step()
         finally:
             for deliberation in active.values():
                 deliberation.close()
@@ -109,7 +109,7 @@ class Run:
             tokens = self._engine.tokenize_prompt(plain_text(problem), raw=True)
         else:
             tokens = self._engine.tokenize_prompt(messages(problem))
-        return Deliberation(self._engine, tokens, config, policy.manner, lambda text: extract(text, problem.extractor))
+        return Deliberation(self._engine, tokens, config, policy.voting, lambda text: extract(text, problem.extractor))
 
     def _judge(self, question: Question, deliberation: Deliberation) -> Result:
         reply = deliberation.reply()
@@ -127,7 +127,7 @@ class Run:
             decoded_tokens=reply.decoded_tokens,
             cut=reply.finish_reason in (FinishReason.LENGTH, FinishReason.CONTEXT),
             seconds=self._lap(),
-            roads=tuple((vote.answer, round(vote.confidence, 4), vote.decoded_tokens) for vote in votes)
+            candidates=tuple((vote.answer, round(vote.confidence, 4), vote.decoded_tokens) for vote in votes)
             if len(votes) > 1 and problem.extractor != "code"
             else (),
             text=reply.text if self._keep_text else None,
@@ -166,5 +166,5 @@ def plain_text(problem: Problem) -> str:
 
 
 def _seed(question: Question) -> int:
-    """Another for each problem and each of its seeds, the same in every run; roads count up from it."""
+    """Another for each problem and each of its seeds, the same in every run; candidates count up from it."""
     return zlib.crc32(f"{question.problem.id}/{question.seed}".encode()) * 1000

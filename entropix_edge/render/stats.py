@@ -38,9 +38,9 @@ class Stats:
     def __init__(self, reply: Reply, *, startup_seconds: float) -> None:
         tokens = [event for event in reply.events if event.token_id is not None]
         self.acts = {
-            "branches": sum(isinstance(event, BranchEvent) and event.kept for event in reply.roads),
-            "rejections": sum(isinstance(event, RejectedEvent) for event in reply.roads),
-            "rewinds": sum(isinstance(event, RewindEvent) for event in reply.roads),
+            "branches": sum(isinstance(event, BranchEvent) and event.kept for event in reply.side_events),
+            "rejections": sum(isinstance(event, RejectedEvent) for event in reply.side_events),
+            "rewinds": sum(isinstance(event, RewindEvent) for event in reply.side_events),
             "pauses": _runs(event.origin is Origin.FORCED for event in tokens),
         }
         self.tokens = len(tokens)

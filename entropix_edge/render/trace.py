@@ -7,14 +7,20 @@ import logging
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from ..types import BranchEvent, FallbackEvent, RejectedEvent, RewindEvent, TokenEvent
+from ..types import BranchEvent, CandidateEvent, FallbackEvent, RejectedEvent, RewindEvent, TokenEvent
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from ..types import Event
 
-_KINDS = {BranchEvent: "branch", RejectedEvent: "rejected", RewindEvent: "rewind", FallbackEvent: "fallback"}
+_KINDS = {
+    BranchEvent: "branch",
+    RejectedEvent: "rejected",
+    RewindEvent: "rewind",
+    FallbackEvent: "fallback",
+    CandidateEvent: "candidate",
+}
 
 logger = logging.getLogger("entropix_edge")
 
@@ -27,6 +33,9 @@ def as_record(event: Event) -> dict[str, Any]:
     if not isinstance(event, TokenEvent):
         return {"event": _KINDS[type(event)], **asdict(event)}
     record = event._asdict()
+    del record["alternatives"]
+    if event.alternatives:
+        record["alternatives"] = [alternative._asdict() for alternative in event.alternatives]
     if event.metrics:
         attention = event.metrics.attention
         record["metrics"] = event.metrics._asdict() | {"attention": attention._asdict() if attention else None}

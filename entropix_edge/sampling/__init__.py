@@ -1,6 +1,7 @@
-"""The filters, the draw, and the pause tokens."""
+"""The filters, the draw, the choice of a token, and the pause tokens."""
 
+from .choose import Chooser, Prediction, leading
 from .draw import draw, survivors
-from .pause import resolve_pause
+from .pause import Tokenizer, resolve_pause
 
-__all__ = ["draw", "resolve_pause", "survivors"]
+__all__ = ["Chooser", "Prediction", "Tokenizer", "draw", "leading", "resolve_pause", "survivors"]

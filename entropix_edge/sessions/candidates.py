@@ -1,9 +1,9 @@
-"""Several roads to one answer: generate them side by side, let them vote, keep the best.
+"""Several candidates for one answer: generate them side by side, let them vote, keep the best.
 
-A road is a full reply of its own; all share the prompt's cells. What is known to work, and is used here:
-votes weighted by confidence (DeepConf, https://arxiv.org/abs/2508.15260), an end as soon as the vote is
-decided (Adaptive-Consistency, https://arxiv.org/abs/2305.11860), and giving up roads on which the model is less
-sure than on any that arrived.
+A candidate is a full reply of its own; all share the prompt's cells. What is known to work, and is used here:
+votes weighted by confidence (DeepConf, https://arxiv.org/abs/2508.15260), early stopping as soon as the vote is
+decided (Adaptive-Consistency, https://arxiv.org/abs/2305.11860), and giving up candidates of which the model is less
+sure than of any that finished.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 from ..config import check_number
 from ..errors import ContextError, Hint
-from ..types import BranchEvent, FinishReason, TokenEvent
+from ..types import CandidateEvent, FinishReason, TokenEvent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -27,34 +27,40 @@ if TYPE_CHECKING:
 
     AnswerOf = Callable[[str], str | None]
 
-MOST_ROADS = 64
+MOST_CANDIDATES = 64
 WINDOW = 64  # tokens
 DECIDED = 0.95
-_ARRIVED_TO_DROP = 3  # roads that must have arrived before another is measured against them
+_FINISHED_TO_DROP = 3  # candidates that must have finished before another is measured against them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Manner:
-    """How roads are chosen from.
+class VotingConfig:
+    """How one of several candidates is chosen.
 
     Attributes:
-        roads: how many at most.
-        weighted: weigh each vote by its road's confidence; else all weigh the same.
-        frugal: begin with half of the roads, stop when the vote is decided, and give up weak roads; else
+        candidates: how many at most.
+        weighted: weigh each vote by its candidate's confidence; else all weigh the same.
+        early_stopping: begin with half of the candidates, stop when the vote is decided, and give up weak ones; else
             finish all.
     """
 
-    roads: int
+    candidates: int
     weighted: bool = True
-    frugal: bool = True
+    early_stopping: bool = True
 
     def __post_init__(self) -> None:
-        check_number("roads", self.roads, int, 1, MOST_ROADS)
+        candidates = check_number("candidates", self.candidates, int, 1, MOST_CANDIDATES)
+        object.__setattr__(self, "candidates", candidates)
+
+    @property
+    def first_wave(self) -> int:
+        """How many candidates are begun with: as many as the engine should have slots for."""
+        return -(-self.candidates // 2) if self.early_stopping else self.candidates
 
 
 @dataclass(eq=False, slots=True)
-class _Road:
-    """One reply on its way, and how sure the model was of it."""
+class _Candidate:
+    """One reply under way, and how sure the model was of it."""
 
     stream: ReplyStream
     entropies: deque[float] = field(default_factory=lambda: deque(maxlen=WINDOW))  # of the last tokens, in bits
@@ -66,13 +72,13 @@ class _Road:
     dropped: bool = False
 
     def read(self, answer_of: AnswerOf | None) -> None:
-        """Take note of the events that came."""
+        """Take note of the events that were emitted."""
         for event in self.stream.waiting():
             if isinstance(event, TokenEvent):
                 self.finish = event.finish_reason
                 if event.metrics:
                     self._note(event.metrics.entropy)
-                if self.arrived and answer_of:
+                if self.finished and answer_of:
                     self.answer = answer_of(self.stream.text)
 
     def _note(self, entropy: float) -> None:
@@ -88,7 +94,7 @@ class _Road:
         return self.finish is None and not self.dropped
 
     @property
-    def arrived(self) -> bool:
+    def finished(self) -> bool:
         """Whether it came to an end of its own."""
         return self.finish is FinishReason.STOP
 
@@ -99,10 +105,10 @@ class _Road:
 
 
 class Vote(NamedTuple):
-    """What came of one road.
+    """What came of one candidate.
 
     Attributes:
-        answer: None where it has none, or did not arrive.
+        answer: None where it has none, or did not finish.
         confidence: 2 to the power of minus its mean entropy.
         decoded_tokens: what it cost.
         finish: why it ended.
@@ -117,20 +123,20 @@ class Vote(NamedTuple):
 
 
 class Deliberation:
-    """A prompt answered by the best of several roads. Read like a `ReplyStream`.
+    """A prompt answered by the best of several candidates. Read like a `ReplyStream`.
 
     Args:
-        engine: with room for several sequences, or the roads go one after another.
+        engine: with several slots, or the candidates go one after another.
         tokens: the prompt.
-        config: how the first road is generated. The others draw with the plain filters of its preset, since
-            roads that avoid every doubtful token all go the same way; their seeds count up from its seed.
-        manner: how many roads, and how to choose.
-        answer_of: the answer in a road's text, None where it has none. Roads with the same answer vote
+        config: how the first candidate is generated. The others draw with the plain filters of its preset, since
+            candidates that avoid every doubtful token are all alike; their seeds count up from its seed.
+        voting: how many candidates, and how to choose.
+        answer_of: the answer in a candidate's text, None where it has none. Candidates with the same answer vote
             together; without this function confidence alone decides.
 
     Raises:
         PromptError: the prompt does not fit.
-        ContextError: no room for a reply.
+        ContextError: no capacity for a reply.
     """
 
     def __init__(
@@ -138,87 +144,89 @@ class Deliberation:
         engine: Engine,
         tokens: Sequence[int],
         config: GenerationConfig,
-        manner: Manner,
+        voting: VotingConfig,
         answer_of: AnswerOf | None = None,
     ) -> None:
         self.seed = secrets.randbits(32) if config.seed is None else config.seed
         self.prompt_tokens = len(tokens)
         self._engine = engine
         self._tokens = tuple(tokens)
-        self._manner = manner
+        self._voting = voting
         self._answer_of = answer_of
-        first = -(-manner.roads // 2) if manner.frugal else manner.roads
-        at_once = min(first, engine.sequences)
+        at_once = min(voting.first_wave, engine.sequences)
         cells = min(engine.context.room, engine.context.n_ctx // at_once)
         self._config = replace(config, n_predict=_share(config.n_predict, cells, len(tokens)))
-        self._roads: list[_Road] = []
-        self._events = self._tell()
-        self._start(first)
+        self._candidates: list[_Candidate] = []
+        self._events = self._chosen_events()
+        self._start(voting.first_wave)
 
     @property
     def votes(self) -> list[Vote]:
-        """What came of each road so far."""
+        """What came of each candidate so far."""
         return [
-            Vote(road.answer, road.confidence, road.stream.decoded_tokens, road.finish, road.dropped)
-            for road in self._roads
+            Vote(each.answer, each.confidence, each.stream.decoded_tokens, each.finish, each.dropped)
+            for each in self._candidates
         ]
 
     @property
     def decoded_tokens(self) -> int:
-        """Tokens decoded so far beyond the prompt, on all roads."""
-        return sum(road.stream.decoded_tokens for road in self._roads)
+        """Tokens decoded so far beyond the prompt, for all candidates."""
+        return sum(candidate.stream.decoded_tokens for candidate in self._candidates)
 
-    # --- on the way -----------------------------------------------------------------------------------
+    # --- under way ------------------------------------------------------------------------------------
 
     def advance(self) -> bool:
-        """Read what came; start, give up and end roads as it suggests. Whether the choice is made.
+        """Read what was emitted; start, give up and end candidates accordingly. Whether the choice is made.
 
         Raises:
-            EntropixError: a road failed.
+            EntropixError: a candidate failed.
         """
-        for road in self._roads:
-            road.read(self._answer_of)
-        running = [road for road in self._roads if road.running]
-        if any(road.finish is FinishReason.CANCELLED for road in self._roads):
+        for candidate in self._candidates:
+            candidate.read(self._answer_of)
+        running = [candidate for candidate in self._candidates if candidate.running]
+        if any(candidate.finish is FinishReason.CANCELLED for candidate in self._candidates):
             return not running
-        if self._manner.frugal:
-            if self._decided():
+        if self._voting.early_stopping:
+            if self._is_decided():
                 self._give_up(running)
                 return True
-            self._give_up([road for road in running if self._is_weak(road)])
+            self._give_up([candidate for candidate in running if self._is_weak(candidate)])
         if running:
             return False
-        missing = self._manner.roads - len(self._roads)
+        missing = self._voting.candidates - len(self._candidates)
         self._start(missing)
         return not missing
 
     def everything(self) -> Iterator[Event]:
-        """The events of the road that was chosen, after one for each road; where it is called again, the rest."""
+        """The events of the candidate that was chosen, after one for each candidate; called again, the rest."""
         return self._events
 
-    def _tell(self) -> Iterator[Event]:
+    def _chosen_events(self) -> Iterator[Event]:
         reply = self.reply()
-        yield from reply.roads
+        yield from reply.side_events
         yield from reply.events
 
     def reply(self) -> Reply:
-        """The chosen road's reply, with what all roads cost, and every road among its `roads`."""
+        """The chosen candidate's reply, with what all cost, and every candidate among its side events."""
         while not self.advance():
-            self._engine.pump()
+            self._engine.step()
         best = self._best()
         chosen = best.stream.reply()
-        roads = tuple(_told(road, kept=road is best) for road in self._roads)
-        return replace(chosen, roads=roads + chosen.roads, decoded_tokens=self.decoded_tokens)
+        candidates = tuple(
+            CandidateEvent(number, each.stream.token_ids, each.stream.text, each.confidence, each.answer, each is best)
+            for number, each in enumerate(self._candidates)
+        )
+        return replace(chosen, side_events=candidates + chosen.side_events, decoded_tokens=self.decoded_tokens)
 
     def cancel(self) -> None:
-        """End all roads before the next decode, and start no more."""
-        for road in self._roads:
-            road.stream.cancel()
+        """End all candidates before the next decode, and start no more."""
+        for candidate in self._candidates:
+            candidate.stream.cancel()
 
     def close(self) -> None:
-        """End every road at once and free its part of the context."""
-        for road in self._roads:
-            road.stream.close()
+        """End every candidate at once and free its part of the context."""
+        for candidate in self._candidates:
+            candidate.stream.close()
 
     def __enter__(self) -> Self:
         return self
@@ -229,45 +237,45 @@ class Deliberation:
     # --- the choice -----------------------------------------------------------------------------------
 
     def _start(self, count: int) -> None:
-        for number in range(len(self._roads), len(self._roads) + count):
+        for number in range(len(self._candidates), len(self._candidates) + count):
             config = replace(self._config, seed=(self.seed + number) % 2**64)
-            if number and config.sampler == "entropix":  # its own roads are too much alike to vote
+            if number and config.sampler == "entropix":  # its own candidates are too much alike to vote
                 config = replace(config, sampler="temperature")
-            self._roads.append(_Road(self._engine.stream_tokens(self._tokens, config)))
+            self._candidates.append(_Candidate(self._engine.stream_tokens(self._tokens, config)))
 
-    def _give_up(self, roads: Sequence[_Road]) -> None:
-        for road in roads:
-            road.dropped = True
-            road.stream.close()
+    def _give_up(self, candidates: Sequence[_Candidate]) -> None:
+        for candidate in candidates:
+            candidate.dropped = True
+            candidate.stream.close()
 
-    def _is_weak(self, road: _Road) -> bool:
-        """Whether the model was less sure on this road than it ever was on any that arrived."""
-        arrived = [other.worst for other in self._roads if other.arrived]
-        return len(arrived) >= _ARRIVED_TO_DROP and road.worst > max(arrived) > 0
+    def _is_weak(self, candidate: _Candidate) -> bool:
+        """Whether the model was less sure of this candidate than it ever was of any that finished."""
+        finished = [other.worst for other in self._candidates if other.finished]
+        return len(finished) >= _FINISHED_TO_DROP and candidate.worst > max(finished) > 0
 
-    def _ballots(self) -> dict[str, list[_Road]]:
-        ballots: dict[str, list[_Road]] = defaultdict(list)
-        for road in self._roads:
-            if road.answer is not None:
-                ballots[road.answer].append(road)
+    def _ballots(self) -> dict[str, list[_Candidate]]:
+        ballots: dict[str, list[_Candidate]] = defaultdict(list)
+        for candidate in self._candidates:
+            if candidate.answer is not None:
+                ballots[candidate.answer].append(candidate)
         return ballots
 
-    def _decided(self) -> bool:
-        counts = sorted((len(roads) for roads in self._ballots().values()), reverse=True)
+    def _is_decided(self) -> bool:
+        counts = sorted((len(voters) for voters in self._ballots().values()), reverse=True)
         return bool(counts) and lead_is_safe(counts[0], counts[1] if len(counts) > 1 else 0)
 
-    def _best(self) -> _Road:
-        candidates = [road for road in self._roads if road.arrived]
+    def _best(self) -> _Candidate:
+        candidates = [candidate for candidate in self._candidates if candidate.finished]
         if ballots := self._ballots():
             candidates = max(ballots.values(), key=self._weight)
-        return max(candidates or self._roads, key=lambda road: road.confidence)
+        return max(candidates or self._candidates, key=lambda candidate: candidate.confidence)
 
-    def _weight(self, roads: Sequence[_Road]) -> float:
-        return math.fsum(road.confidence for road in roads) if self._manner.weighted else len(roads)
+    def _weight(self, voters: Sequence[_Candidate]) -> float:
+        return math.fsum(candidate.confidence for candidate in voters) if self._voting.weighted else len(voters)
 
 
 def lead_is_safe(first: int, second: int) -> bool:
-    """Whether the leading answer is, with a probability above `DECIDED`, the one that most roads would give.
+    """Whether the leading answer is, with a probability above `DECIDED`, the one that most candidates would give.
 
     The posterior of a fair start between the two leading answers, a Beta distribution (Adaptive-Consistency,
     https://arxiv.org/abs/2305.11860), written as the binomial sum that it equals.
@@ -284,17 +292,12 @@ def _share(n_predict: int, cells: int, prompt: int) -> int:
     """The longest reply when several share the context.
 
     Raises:
-        ContextError: there is no room for one.
+        ContextError: there is no capacity for one.
     """
-    room = cells - prompt
-    if room < 1:
+    capacity = cells - prompt
+    if capacity < 1:
         raise ContextError(
-            f"{cells} tokens of context for each candidate and a prompt of {prompt} leave no room",
+            f"{cells} tokens of context for each candidate and a prompt of {prompt} leave no room for a reply",
             hint=Hint("raise {} or take fewer candidates", "ctx_size", "raise"),
         )
-    return room if n_predict < 0 else min(n_predict, room)
-
-
-def _told(road: _Road, *, kept: bool) -> BranchEvent:
-    """What is told of a road."""
-    return BranchEvent(0, road.stream.token_ids, road.stream.text, road.confidence, kept)
+    return capacity if n_predict < 0 else min(n_predict, capacity)

@@ -1,5 +1,6 @@
 """The table: metrics → strategy → action."""
 
+from .policy import Policy, make_policy
 from .presets import (
     THRESHOLDS,
     load_fitted,
@@ -14,9 +15,11 @@ from .table import classify, plan, reads_attention
 
 __all__ = [
     "THRESHOLDS",
+    "Policy",
     "classify",
     "load_fitted",
     "load_preset",
+    "make_policy",
     "options_help",
     "override",
     "plan",

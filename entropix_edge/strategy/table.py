@@ -1,20 +1,18 @@
-"""The table of DESIGN section 3 as two pure functions."""
+"""The strategy table as two pure functions: metrics → strategy → action."""
 
 from __future__ import annotations
 
 import math
-import re
-from dataclasses import asdict
+from dataclasses import fields
 from typing import TYPE_CHECKING, TypeVar, assert_never
 
 from ..types import NO_ATTENTION, Argmax, Branch, Draw, Pause, SamplerSettings, Strategy
 
 if TYPE_CHECKING:
-    from ..config import Preset, SamplerName
+    from ..config import Preset
     from ..types import Action, AttentionMetrics, Metrics
 
 
-_ATTENTION = re.compile("attention|agreement|interaction")  # in the names of coefficients
 _Number = TypeVar("_Number", int, float)
 
 
@@ -33,27 +31,15 @@ def classify(metrics: Metrics, preset: Preset) -> Strategy:
     return Strategy.ADAPTIVE
 
 
-def plan(
-    strategy: Strategy,
-    metrics: Metrics,
-    preset: Preset,
-    sampler: SamplerName = "entropix",
-    *,
-    after_pause: bool = False,
-) -> Action:
+def plan(strategy: Strategy, metrics: Metrics, preset: Preset, *, after_pause: bool = False) -> Action:
     """What to do in a quadrant.
 
     Args:
         strategy: the quadrant, from `classify`.
         metrics: of the step; unseen attention counts as 0 in every formula.
         preset: the coefficients.
-        sampler: "greedy" and "temperature" do the same in every quadrant.
         after_pause: whether the last token of the text ends a pause.
     """
-    if sampler == "greedy":
-        return Argmax()
-    if sampler == "temperature":
-        return Draw(preset.sampler.settings())
     attention = metrics.attention or NO_ATTENTION
     match strategy:
         case Strategy.ARGMAX:
@@ -75,7 +61,7 @@ def plan(
 def reads_attention(preset: Preset) -> bool:
     """Whether any formula gives the attention's metrics a weight."""
     rules = (preset.branch, preset.pause, preset.resample, preset.adaptive)
-    return any(value for rule in rules for name, value in asdict(rule).items() if _ATTENTION.search(name))
+    return any(getattr(rule, item.name) for rule in rules for item in fields(rule) if item.metadata.get("attention"))
 
 
 def _branch(preset: Preset, attention: AttentionMetrics) -> Draw:

@@ -1,0 +1,158 @@
+"""What a generation has written: its tokens, their text, and the events that are not out yet."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from ..text import TextStream
+from ..types import FinishReason, TokenEvent
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from ..types import Alternative, Event, Metrics, Origin, SideEvent, Strategy
+    from .protocols import Vocabulary
+
+
+class Entry(NamedTuple):
+    """A token to be written, and what is told of it. As in `TokenEvent`."""
+
+    token: int
+    logprob: float
+    metrics: Metrics
+    strategy: Strategy
+    alternatives: tuple[Alternative, ...] = ()
+
+
+class Transcript:
+    """Writes tokens down and emits their events.
+
+    Events of tokens that may still be taken back are held; `release` emits them in their order.
+
+    Args:
+        prompt: its tokens.
+        begin_tokens: that the reply begins with; their text comes with the first event.
+        vocabulary: of the model.
+        stop: texts that end the reply.
+        n_predict: most tokens of the reply, −1 for no limit.
+        capacity: cells that prompt and reply may fill together.
+        emit: given every event, as soon as it cannot be taken back.
+
+    Attributes:
+        tokens: of the reply so far; all are in the KV cache but the last, until that is fed.
+        finished: whether the last event was written.
+    """
+
+    def __init__(
+        self,
+        prompt: Sequence[int],
+        begin_tokens: Sequence[int],
+        vocabulary: Vocabulary,
+        *,
+        stop: Sequence[str],
+        n_predict: int,
+        capacity: int,
+        emit: Callable[[Event], None],
+    ) -> None:
+        self.tokens = list(begin_tokens)
+        self.finished = False
+        self._prompt_length = len(prompt)
+        self._vocabulary = vocabulary
+        self._n_predict = n_predict
+        self._capacity = capacity
+        most = capacity - len(prompt) + 1  # the last token is not fed
+        self._most = most if n_predict < 0 else min(most, n_predict)
+        self._emit = emit
+        self._stream = TextStream(stop)
+        self._begun = "".join(self._stream.push(vocabulary.piece(token)) for token in begin_tokens)
+        self._held: list[Event] = []
+
+    @property
+    def position(self) -> int:
+        """The position in the sequence after the last token."""
+        return self._prompt_length + len(self.tokens)
+
+    @property
+    def tokens_left(self) -> int:
+        """How many tokens may still be written and fed."""
+        left = self._capacity - self.position
+        return left if self._n_predict < 0 else min(left, self._n_predict - len(self.tokens))
+
+    # --- writing ------------------------------------------------------------------------------------
+
+    def write(self, entry: Entry, origin: Origin) -> None:
+        """Write a token down; its event is held until `release`."""
+        token, logprob, metrics, strategy, alternatives = entry
+        index = len(self.tokens)
+        stopped = self._vocabulary.is_end(token)
+        text = self._begun
+        if not stopped:
+            text += self._stream.push(self._vocabulary.piece(token))
+            stopped = self._stream.stopped
+        finish = None
+        if stopped or index + 1 >= self._most:
+            finish = self._finish_reason(stopped=stopped)
+            text += self._stream.flush()
+            self.finished = True
+        self._begun = ""
+        self.tokens.append(token)
+        event = TokenEvent(index, token, text, logprob, metrics, strategy, origin, finish, alternatives)
+        self._held.append(event)
+
+    def _finish_reason(self, *, stopped: bool) -> FinishReason:
+        """Why the token that is being written is the last one."""
+        if stopped:
+            return FinishReason.STOP
+        return FinishReason.LENGTH if 0 <= self._n_predict <= len(self.tokens) + 1 else FinishReason.CONTEXT
+
+    def note(self, event: SideEvent) -> None:
+        """Hold a side event, in its place among the tokens."""
+        self._held.append(event)
+
+    def emit(self, event: SideEvent) -> None:
+        """Emit a side event at once, before what is held."""
+        self._emit(event)
+
+    def release(self) -> None:
+        """Emit what is held: it can no longer be taken back."""
+        for event in self._held:
+            self._emit(event)
+        self._held.clear()
+
+    @property
+    def holds(self) -> bool:
+        """Whether an event is held."""
+        return bool(self._held)
+
+    def finish(self, reason: FinishReason) -> None:
+        """End the reply where no token carries the end."""
+        self.finished = True
+        self.release()
+        self._emit(TokenEvent(len(self.tokens), None, self._begun + self._stream.flush(), finish_reason=reason))
+
+    # --- taking back --------------------------------------------------------------------------------
+
+    def text_state(self) -> TextStream:
+        """The state of the text after the last token, to come back to."""
+        return self._stream.copy()
+
+    def rewind(self, index: int, text_state: TextStream) -> tuple[int, ...]:
+        """Take back the tokens from an index on, none of which is out; what else is held is emitted.
+
+        Args:
+            index: the first token's place in the reply.
+            text_state: what `text_state` gave before that token was written.
+
+        Returns:
+            The tokens that were taken back.
+        """
+        dropped = tuple(self.tokens[index:])
+        del self.tokens[index:]
+        self._stream = text_state
+        self._held = [event for event in self._held if not isinstance(event, TokenEvent)]
+        self.release()
+        return dropped
+
+    def text_of(self, tokens: Sequence[int]) -> str:
+        """Tokens as they would be written alone."""
+        return b"".join(map(self._vocabulary.piece, tokens)).decode("utf-8", "replace")
