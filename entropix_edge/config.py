@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import math
 import numbers
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from .errors import ConfigError
 from .types import SamplerSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 SamplerName = Literal["entropix", "greedy", "temperature"]
 SAMPLERS: tuple[SamplerName, ...] = get_args(SamplerName)
@@ -21,6 +25,7 @@ DEFAULT_PRESET = "edge"
 DEFAULT_CTX_SIZE = 4096
 MOST_ALTERNATIVES = 20
 _MOST_THREADS = 512  # ggml's own limit
+_TEMPLATE_OWN = frozenset(["messages", "add_generation_prompt", "bos_token", "eos_token"])
 
 
 # --- ranges -------------------------------------------------------------------------------------
@@ -337,6 +342,7 @@ class GenerationConfig:
         stop: texts that end the reply; they are not part of it.
         alternatives: how many of the most probable tokens each event names, at most 20.
         parse_special: read control-token text in the prompt as control tokens.
+        chat_template_kwargs: variables for the model's chat template, such as `enable_thinking`; what JSON can hold.
     """
 
     preset: Preset | str = DEFAULT_PRESET
@@ -346,6 +352,7 @@ class GenerationConfig:
     stop: tuple[str, ...] = ()
     alternatives: int = 0
     parse_special: bool = False
+    chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.sampler not in SAMPLERS:
@@ -358,6 +365,18 @@ class GenerationConfig:
             raise ConfigError(f"stop is {self.stop!r}: it must be a tuple of texts")
         if not all(self.stop):
             raise ConfigError("a stop text is empty: each stop text must be non-empty")
+        _check_template_variables(self.chat_template_kwargs)
+
+
+def _check_template_variables(variables: Mapping[str, Any]) -> None:
+    for name in variables:
+        if not isinstance(name, str) or name in _TEMPLATE_OWN:
+            own = ", ".join(sorted(_TEMPLATE_OWN))
+            raise ConfigError(f"chat_template_kwargs names {name!r}: it must be a name other than {own}")
+    try:
+        json.dumps(dict(variables))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ConfigError(f"chat_template_kwargs is {variables!r}: it must be what JSON can hold ({error})") from error
 
 
 def check_n_predict(value: object) -> int:

@@ -22,7 +22,7 @@ ARGUMENTS: dict[str, object] = {
     "target": 1,
     "sequence": 0,
     "state": b"state",
-    "text": "hello",
+    "text": "hello\x01",
     "token": 60,
     "tokens": [60],
 }

@@ -240,7 +240,7 @@ def test_a_sliding_window_model_rewinds_and_forks_exactly(default_model: Path) -
     if not path.exists():
         pytest.skip("gemma3-270m is not here: `entropix-edge pull gemma3-270m` fetches it (253 MB)")
     with Model(path) as model, Context(model, n_ctx=1024, sequences=2, layers=(model.n_layer - 1,)) as context:
-        prompt = model.vocabulary.tokenize("The sea is wide and deep. " * 100, add_special=True)[:600]
+        prompt = model.vocabulary.tokenize("The sea is wide and deep. " * 100, add_bos=True)[:600]
         context.decode([Cell(token, i, 0, wanted=False) for i, token in enumerate(prompt[:300])])
         context.decode([Cell(token, 300 + i, 0, wanted=False) for i, token in enumerate(prompt[300:])])
         end = len(prompt)

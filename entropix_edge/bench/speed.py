@@ -357,7 +357,7 @@ class Bench:
 
     def _text(self, count: int) -> list[int]:
         """A prompt of so many tokens, at least one."""
-        tokens = self.model.vocabulary.tokenize(_PROMPT, add_special=True)
+        tokens = self.model.vocabulary.tokenize(_PROMPT, add_bos=True)
         more = self.model.vocabulary.tokenize(_PROMPT)
         while len(tokens) < count:
             tokens += more

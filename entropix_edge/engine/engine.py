@@ -9,21 +9,22 @@ import threading
 from collections import deque
 from functools import cached_property
 from numbers import Integral
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from ..config import DEFAULT_CTX_SIZE, DEFAULT_MODEL, DEFAULT_PRESET, EngineConfig, GenerationConfig, Preset
 from ..decoding import GROWTH, Scheduler, Task, generate
-from ..errors import ContextError, Hint, PromptError
+from ..errors import ContextError, Hint, PromptError, TemplateError
 from ..hub import resolve
 from ..llama import Model, read_state, write_state
 from ..storage import config_folder, fingerprint
 from ..strategy import load_fitted, load_preset
+from ..text import Renderer
 from .opening import open_context, prepare
 from .prompt import PromptTokenizer
 from .reply import Reply, ReplyStream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from ..decoding import Job
@@ -42,10 +43,11 @@ class Engine:
     not wait for it to add, cancel or read replies.
     """
 
-    def __init__(self, model: Model, context: Context, config: EngineConfig) -> None:
+    def __init__(self, model: Model, context: Context, config: EngineConfig, renderer: Renderer | None = None) -> None:
         self.model = model
         self.context = context
         self.sequences = config.sequences
+        self._renderer = renderer or Renderer()
         self._scheduler = Scheduler(context, config.sequences, prompt_chunk=config.prompt_chunk)
         self._decoding = threading.RLock()
         self._closed = False
@@ -78,6 +80,9 @@ class Engine:
         path = resolve(str(model), offline=offline, progress=progress)
         prepare(config)
         with contextlib.ExitStack() as stack:
+            renderer = stack.enter_context(Renderer())
+            with contextlib.suppress(TemplateError):  # a raw prompt needs none; any other says what is wrong
+                renderer.start()
             opened = stack.enter_context(
                 Model(
                     path,
@@ -88,8 +93,10 @@ class Engine:
                 )
             )
             context = stack.enter_context(open_context(opened, config, cancelled))
+            if opened.chat_template is None:
+                renderer.close()
             stack.pop_all()
-            return cls(opened, context, config)
+            return cls(opened, context, config, renderer)
 
     @property
     def watched_layers(self) -> tuple[int, ...]:
@@ -176,7 +183,7 @@ class Engine:
     @cached_property
     def prompts(self) -> PromptTokenizer:
         """What turns prompts into tokens: the model's chat template and vocabulary."""
-        return PromptTokenizer(self.model)
+        return PromptTokenizer(self.model, self._renderer)
 
     def tokenize_prompt(
         self,
@@ -185,10 +192,17 @@ class Engine:
         system: str | None = None,
         raw: bool = False,
         parse_special: bool = False,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
     ) -> list[int]:
         """The tokens that a prompt becomes: `PromptTokenizer.tokenize`."""
         self._check_open()
-        return self.prompts.tokenize(prompt, system=system, raw=raw, parse_special=parse_special)
+        return self.prompts.tokenize(
+            prompt,
+            system=system,
+            raw=raw,
+            parse_special=parse_special,
+            chat_template_kwargs=chat_template_kwargs,
+        )
 
     def stream(
         self,
@@ -215,7 +229,13 @@ class Engine:
             ContextError: the engine is closed.
         """
         config = config or GenerationConfig()
-        tokens = self.tokenize_prompt(prompt, system=system, raw=raw, parse_special=config.parse_special)
+        tokens = self.tokenize_prompt(
+            prompt,
+            system=system,
+            raw=raw,
+            parse_special=config.parse_special,
+            chat_template_kwargs=config.chat_template_kwargs,
+        )
         return self.stream_tokens(tokens, config, begin_tokens=begin_tokens)
 
     def stream_tokens(
@@ -306,6 +326,7 @@ class Engine:
         """End every reply and free the model; what then reads a reply that had not ended raises ContextError."""
         with self._decoding:
             self._closed = True
+            self._renderer.close()
             self._scheduler.close(
                 ContextError("the engine was closed before the reply ended: read it to its end first")
             )

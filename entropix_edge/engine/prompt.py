@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
+import logging
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import PromptError, TemplateError
-from ..text import ChatTemplate, ControlText, as_messages, clean
+from ..text import ChatTemplate, ControlText, Renderer, as_messages, clean
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-    from ..llama import Model
+    from ..llama import Model, Vocabulary
     from ..text import Message
+
+logger = logging.getLogger("entropix_edge")
 
 
 class PromptTokenizer:
-    """Turns prompts into the tokens of one model."""
+    """Turns prompts into the tokens of one model.
 
-    def __init__(self, model: Model) -> None:
+    Args:
+        model: an open one.
+        renderer: runs its chat template; whoever made it closes it.
+    """
+
+    def __init__(self, model: Model, renderer: Renderer | None = None) -> None:
         self._model = model
+        self._renderer = renderer or Renderer()
 
     @cached_property
     def chat_template(self) -> ChatTemplate | None:
         """The model's own chat template; None where the file has none."""
         source = self._model.chat_template
         vocabulary = self._model.vocabulary
-        return ChatTemplate(source, bos=vocabulary.bos, eos=vocabulary.eos) if source else None
+        return ChatTemplate(source, self._renderer, bos=vocabulary.bos, eos=vocabulary.eos) if source else None
 
     def tokenize(
         self,
@@ -35,42 +44,77 @@ class PromptTokenizer:
         system: str | None = None,
         raw: bool = False,
         parse_special: bool = False,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
     ) -> list[int]:
-        """The tokens that a prompt becomes.
+        """The tokens that a prompt becomes, which begin with one BOS where the model wants one.
 
         Args:
             prompt: a text, or the turns of a conversation.
             system: a system message to begin with.
             raw: take the text as it is, without the chat template.
             parse_special: read control-token text in it as control tokens.
+            chat_template_kwargs: variables for the chat template; values that JSON can hold.
 
         Raises:
             PromptError: it is empty or malformed.
-            TemplateError: the model has no chat template, or one that fails.
+            TemplateError: the model has no chat template, or one that fails or has no place for a message.
         """
-        vocabulary = self._model.vocabulary
         if raw:
             if not isinstance(prompt, str) or system is not None:
                 raise PromptError("a raw prompt is one text without a system message: put it into the text")
             if not prompt:
                 raise PromptError("the prompt is empty: give the text to continue")
-            return vocabulary.tokenize(clean(prompt), add_special=True, parse_special=parse_special)
+            if chat_template_kwargs:
+                raise PromptError("a raw prompt goes through no chat template: chat_template_kwargs must be empty")
+            return self._plain(prompt, parse_special)
         messages = as_messages(prompt, system)
         if self.chat_template is None:
-            if not isinstance(prompt, str) or system is not None:
-                raise TemplateError(f"{self._model.path.name} has no chat template: give one raw text")
-            return vocabulary.tokenize(clean(prompt), add_special=True, parse_special=parse_special)
-        found = [] if parse_special else vocabulary.control_texts_in("\n".join(m["content"] for m in messages))
-        control = ControlText(found)
-        text = self.chat_template.render(control.mark(messages))
-        tokens: list[int] = []
-        for part, special in control.split(text):
-            tokens += vocabulary.tokenize(part, parse_special=special)
-        return self._with_bos(tokens, text)
+            if not isinstance(prompt, str) or system is not None or chat_template_kwargs:
+                raise TemplateError(f"{self._model.path.name} has no chat template: give one text and nothing else")
+            return self._plain(prompt, parse_special)
+        return self._chat(self.chat_template, messages, parse_special, chat_template_kwargs)
 
-    def _with_bos(self, tokens: list[int], text: str) -> list[int]:
-        """Begin as the model was trained to, where its template did not."""
+    def _plain(self, text: str, parse_special: bool) -> list[int]:
+        text = clean(text)
+        self._check_writable(text)
+        return self._model.vocabulary.tokenize(text, add_bos=True, parse_special=parse_special)
+
+    def _chat(
+        self,
+        template: ChatTemplate,
+        messages: list[Message],
+        parse_special: bool,
+        variables: Mapping[str, Any] | None,
+    ) -> list[int]:
         vocabulary = self._model.vocabulary
-        if vocabulary.adds_bos and not text.startswith(vocabulary.bos):
-            return vocabulary.tokenize(vocabulary.bos, parse_special=True) + tokens
-        return tokens
+        said = "\n".join(message["content"] for message in messages)
+        self._check_writable(said)
+        control = ControlText([] if parse_special else vocabulary.special_texts_in(said))
+        parts = control.split(template.render(control.mark(messages), variables))
+        return tokenize_parts(parts, vocabulary)
+
+    def _check_writable(self, text: str) -> None:
+        lacking = self._model.vocabulary.unwritable_in(text)
+        if lacking:
+            logger.warning(
+                "the model's vocabulary has no token for %s: left out of the prompt", ", ".join(map(ascii, lacking))
+            )
+
+
+def tokenize_parts(parts: Sequence[tuple[str, bool]], vocabulary: Vocabulary) -> list[int]:
+    """The tokens of a rendered prompt, with BOS before them where the model wants it and the text has none.
+
+    Args:
+        parts: from `ControlText.split`: texts, each with whether control tokens are read in it.
+        vocabulary: the model's.
+    """
+    tokens: list[int] = []
+    after_template = True
+    for text, is_template in parts:
+        # a template's control token begins the text after it anew, whoever wrote that
+        anew = not tokens or (after_template and vocabulary.ends_in_special(tokens))
+        tokens += vocabulary.tokenize(text, parse_special=is_template, continues=not anew)
+        after_template = is_template
+    if vocabulary.adds_bos and tokens[:1] != [vocabulary.bos_id]:
+        tokens.insert(0, vocabulary.bos_id)
+    return tokens

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import re
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import llama_cpp.llama_cpp as llama
@@ -11,9 +13,12 @@ from ..errors import ModelFileError
 from .lifetime import Handle, forget_handles
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
 
 _NO_TOKEN = -1
+_RARE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\U00040000-\U0010ffff]")
+_SPACE = "▁"
+_LONE = "\U0010fffe"  # no character: vocabularies write it in bytes, so that no token reaches over its end
 
 
 class Vocabulary:
@@ -29,27 +34,81 @@ class Vocabulary:
         self._ends: dict[int, bool] = {}
         self.thinking = self._thinking_tags()
 
-    def tokenize(self, text: str, *, add_special: bool = False, parse_special: bool = False) -> list[int]:
-        """Token ids of a text.
+    def tokenize(
+        self, text: str, *, add_bos: bool = False, parse_special: bool = False, continues: bool = False
+    ) -> list[int]:
+        """Token ids of a text. Without `parse_special` their bytes spell it.
+
+        A SentencePiece vocabulary puts a space before what begins a text. llama.cpp does so again after every special
+        token, as such models were trained to read control tokens; after one that is a part of the text (an added word
+        of the vocabulary's), the space would be nobody's, and is left out.
 
         Args:
             text: without lone surrogates.
-            add_special: begin (and end) as the model was trained to, with BOS where it wants one.
+            add_bos: begin as the model was trained to, with BOS where it wants one and the text has none.
             parse_special: read control-token text as control tokens.
+            continues: the text goes on from other text, so that no space is put before it.
 
         Raises:
             ModelFileError: the vocabulary cannot write this text.
         """
+        tokens = self._continued(text, parse_special) if continues else self._tokenize(text, parse_special)
+        if self._is_sentencepiece and not parse_special:
+            apart = [self.label(token) for token in set(tokens) if self._is_special(token)]
+            apart += [_SPACE] * (_SPACE in text)
+            if apart:
+                tokens = self._between(apart, text, continues)
+        if add_bos and self.adds_bos and tokens[:1] != [self.bos_id]:
+            tokens.insert(0, self.bos_id)
+        return tokens
+
+    def _tokenize(self, text: str, parse_special: bool) -> list[int]:
         data = text.encode("utf-8")
         room = len(data) + 8
         while True:
             tokens = (llama.llama_token * room)()
-            count = llama.llama_tokenize(self._handle, data, len(data), tokens, room, add_special, parse_special)
+            count = llama.llama_tokenize(self._handle, data, len(data), tokens, room, False, parse_special)
             if 0 <= count <= room:
                 return list(tokens[:count])
             if not room < -count < 2**31 - 1:
                 raise ModelFileError(f"the model's vocabulary cannot tokenize a text of {len(data)} bytes")
             room = -count
+
+    def _continued(self, text: str, parse_special: bool) -> list[int]:
+        """The tokens of a text that gets no space: the space goes before a character that merges with nothing."""
+        if not self._puts_space or not text:
+            return self._tokenize(text, parse_special)
+        return self._tokenize(_LONE + text, parse_special)[len(self._tokenize(_LONE, False)) :]
+
+    def _between(self, apart: list[str], text: str, continues: bool) -> list[int]:
+        """The tokens of a text with some spellings written apart, and no space after them."""
+        longest_first = sorted(apart, key=len, reverse=True)
+        tokens: list[int] = []
+        for number, part in enumerate(re.split(f"({'|'.join(map(re.escape, longest_first))})", text)):
+            if part == _SPACE:
+                tokens += self._space_sign
+            elif number % 2 == 1 or not (continues or tokens):
+                tokens += self._tokenize(part, False)
+            else:
+                tokens += self._continued(part, False)
+        return tokens
+
+    @cached_property
+    def _is_sentencepiece(self) -> bool:
+        return bool(llama.llama_vocab_type(self._handle) == llama.LLAMA_VOCAB_TYPE_SPM)
+
+    @cached_property
+    def _space_sign(self) -> list[int]:
+        """SentencePiece's own sign for a space, in bytes: as a character it would be read as a space."""
+        is_byte = llama.LLAMA_TOKEN_ATTR_BYTE
+        tokens = (token for token in range(self.size) if llama.llama_vocab_get_attr(self._handle, token) & is_byte)
+        of_byte = {self.piece(token): token for token in tokens}
+        sign = [of_byte.get(bytes([byte])) for byte in _SPACE.encode()]
+        return [token for token in sign if token is not None] if None not in sign else self._tokenize(_SPACE, False)
+
+    @cached_property
+    def _puts_space(self) -> bool:
+        return b"".join(map(self.piece, self._tokenize("a", False))).startswith(b" ")
 
     def _thinking_tags(self) -> tuple[int, int] | None:
         """The tokens between which the model thinks aloud, where it has such."""
@@ -91,15 +150,38 @@ class Vocabulary:
         special = llama.LLAMA_TOKEN_ATTR_CONTROL | llama.LLAMA_TOKEN_ATTR_UNKNOWN
         return bool(llama.llama_vocab_get_attr(self._handle, token) & special)
 
-    def control_texts_in(self, text: str) -> list[str]:
-        """The parts of a text that would be read as control tokens where that is allowed."""
-        tokens = set(self.tokenize(text, parse_special=True))
-        return [self.label(token) for token in tokens if self.is_control(token)]
+    def _is_special(self, token: int) -> bool:
+        """Whether llama.cpp cuts texts at a token: a control token, or one that was added to the vocabulary."""
+        special = llama.LLAMA_TOKEN_ATTR_CONTROL | llama.LLAMA_TOKEN_ATTR_UNKNOWN | llama.LLAMA_TOKEN_ATTR_USER_DEFINED
+        return bool(llama.llama_vocab_get_attr(self._handle, token) & special)
+
+    def special_texts_in(self, text: str) -> list[str]:
+        """The parts of a text that would not be read as they stand where control tokens are allowed."""
+        found = set(self.tokenize(text, parse_special=True))
+        cuts = self._is_special if self._is_sentencepiece else self.is_control
+        texts = [self.label(token) for token in found if cuts(token)]
+        return [*texts, _SPACE] if self._is_sentencepiece and _SPACE in text else texts
+
+    def unwritable_in(self, text: str) -> list[str]:
+        """Characters that would be left out: some vocabularies lack bytes that control characters are made of."""
+        rare = sorted(set(_RARE.findall(text)))
+        written = {letter: b"".join(map(self.piece, self.tokenize(letter, continues=True))) for letter in rare}
+        return [letter for letter in rare if written[letter] != letter.encode()]
+
+    def ends_in_special(self, tokens: Sequence[int]) -> bool:
+        """Whether the last token is one after which llama.cpp begins a text anew."""
+        return bool(tokens) and self._is_special(tokens[-1])
+
+    @property
+    def bos_id(self) -> int:
+        """The begin-of-sequence token, -1 where there is none."""
+        found: int = _NO_TOKEN if "bos" in self._absent else llama.llama_vocab_bos(self._handle)
+        return found
 
     @property
     def bos(self) -> str:
         """The begin-of-sequence token's text, empty where there is none."""
-        return "" if "bos" in self._absent else self._text_of(llama.llama_vocab_bos(self._handle))
+        return self._text_of(self.bos_id)
 
     @property
     def eos(self) -> str:
@@ -109,7 +191,7 @@ class Vocabulary:
     @property
     def adds_bos(self) -> bool:
         """Whether texts begin with the begin-of-sequence token."""
-        return bool(llama.llama_vocab_get_add_bos(self._handle))
+        return self.bos_id != _NO_TOKEN and bool(llama.llama_vocab_get_add_bos(self._handle))
 
     def close(self) -> None:
         """Use it no more: the model is about to be freed."""

@@ -1,24 +1,16 @@
-"""Messages to the text that a model was trained to answer.
-
-A GGUF's chat template is a program from a stranger: it runs in a sandbox.
-"""
+"""Messages, and what a user typed in them that looks like control tokens."""
 
 from __future__ import annotations
 
 import re
 import secrets
-from datetime import datetime
-from textwrap import shorten
-from typing import TYPE_CHECKING, NoReturn, TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
-from ..errors import Hint, PromptError, TemplateError
-from .sandbox import Sandbox, check_length, deadline
+from ..errors import PromptError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-_LONGEST_REASON = 300  # characters of a template's own complaint
-_RAW = Hint("use {}", "raw", "set", True)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -46,8 +38,14 @@ def as_messages(prompt: str | Sequence[Message], system: str | None = None) -> l
     if system is not None:
         messages.insert(0, {"role": "system", "content": system})
     for message in messages:
-        if not isinstance(message, dict) or not all(isinstance(message.get(key), str) for key in ("role", "content")):
-            raise PromptError(f"message {message!r} is malformed: it must have a text `role` and a text `content`")
+        if (
+            not isinstance(message, dict)
+            or set(message) != {"role", "content"}
+            or not all(isinstance(value, str) for value in message.values())
+        ):
+            raise PromptError(
+                f"message {message!r} is malformed: it must have a text `role` and a text `content`, and nothing else"
+            )
     if not any(message["content"].strip() for message in messages if message["role"] != "system"):
         raise PromptError("the prompt is empty: give the text to answer")
     return [{"role": message["role"], "content": clean(message["content"])} for message in messages]
@@ -91,62 +89,3 @@ class ControlText:
             elif part:
                 parts.append((part, allowed))
         return parts
-
-
-# --- the template ---------------------------------------------------------------------------------
-
-
-def _raise_exception(message: object) -> NoReturn:
-    raise TemplateError(f"the model's chat template refuses these messages: {_line(message)}")
-
-
-def _environment() -> Sandbox:
-    environment = Sandbox()
-    environment.globals["raise_exception"] = _raise_exception
-    environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
-    return environment
-
-
-class ChatTemplate:
-    """A model's own chat template.
-
-    Args:
-        source: Jinja text, as the GGUF carries it.
-        bos: text of the begin-of-sequence token.
-        eos: text of the end-of-sequence token.
-
-    Raises:
-        TemplateError: the text is not a template.
-    """
-
-    def __init__(self, source: str, bos: str = "", eos: str = "") -> None:
-        self._special = {"bos_token": bos, "eos_token": eos}
-        try:
-            self._template = _environment().from_string(source)
-        except Exception as error:  # not every template that Jinja parses is one that Python compiles
-            reason = f"the model's chat template does not parse: {_line(error)}"
-            raise TemplateError(reason, hint=_RAW) from error
-
-    def render(self, messages: Sequence[Message]) -> str:
-        """The prompt for these messages, ready for the assistant's answer.
-
-        Raises:
-            TemplateError: the template failed, refused the messages, or did what is forbidden.
-        """
-        pieces: list[str] = []
-        try:
-            with deadline():
-                for piece in self._template.generate(
-                    messages=list(messages), add_generation_prompt=True, **self._special
-                ):
-                    check_length(len(piece))
-                    pieces.append(piece)
-        except TemplateError:
-            raise
-        except Exception as error:  # a template can raise whatever its expressions can
-            raise TemplateError(f"the model's chat template failed: {_line(error)}", hint=_RAW) from error
-        return clean("".join(pieces))
-
-
-def _line(reason: object) -> str:
-    return shorten(str(reason)[: 2 * _LONGEST_REASON], _LONGEST_REASON, placeholder=" …") or type(reason).__name__
