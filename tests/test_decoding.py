@@ -134,10 +134,16 @@ class Running:
     """A generation under way, and its token events so far."""
 
     def __init__(
-        self, scheduler: Scheduler, prompt: Sequence[int] = (5, 6, 7), cells: int = 16, item: Task | None = None
+        self,
+        scheduler: Scheduler,
+        prompt: Sequence[int] = (5, 6, 7),
+        cells: int = 16,
+        item: Task | None = None,
+        reserve: int | None = None,
     ) -> None:
         self.events: list[TokenEvent] = []
-        self.job = scheduler.add(generate(prompt, item or task(), ByteVocabulary(), self._take), cells, prompt)
+        generation = generate(prompt, item or task(), ByteVocabulary(), self._take)
+        self.job = scheduler.add(generation, cells, prompt, reserve=reserve)
 
     def _take(self, event: Event) -> None:
         if isinstance(event, TokenEvent):

@@ -58,10 +58,20 @@ def imports(path: Path) -> Iterator[tuple[str, bool]]:
         elif isinstance(node, ast.ImportFrom):
             base = ".".join(package[: len(package) - node.level + 1]) if node.level else ""
             module = ".".join(part for part in (base, node.module) if part)
-            if module in ("entropix_edge", ""):
-                yield from ((f"{module}.{alias.name}", id(node) in typing_only) for alias in node.names)
-            else:
-                yield module, id(node) in typing_only
+            for alias in node.names:
+                whole = f"{module}.{alias.name}"
+                yield whole if module == "entropix_edge" or is_module(whole) else module, id(node) in typing_only
+
+
+def is_module(name: str) -> bool:
+    """Whether a name is a file or a folder of the package."""
+    path = PACKAGE.parent.joinpath(*name.split("."))
+    return name.startswith("entropix_edge.") and (path.is_dir() or path.with_suffix(".py").exists())
+
+
+def module_of(path: Path) -> str:
+    """A file's name as a module; a folder's `__init__` is the folder."""
+    return ".".join(["entropix_edge", *path.relative_to(PACKAGE).with_suffix("").parts]).removesuffix(".__init__")
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
@@ -87,6 +97,37 @@ def test_the_ground_floor_has_no_circle() -> None:
         for name, _typing_only in imports(PACKAGE / f"{room}.py"):
             if name.startswith("entropix_edge."):
                 assert order.index(name.split(".")[1]) < order.index(room)
+
+
+def graph(package: Path) -> dict[str, set[str]]:
+    """What each module imports of the package, for types too."""
+    return {module_of(path): {name for name, _typing_only in imports(path)} for path in package.rglob("*.py")}
+
+
+def circles(modules: dict[str, set[str]]) -> list[list[str]]:
+    """Circles of imports, each from one of its modules back to it."""
+    found: list[list[str]] = []
+    done: set[str] = set()
+
+    def follow(module: str, way: list[str]) -> None:
+        if module in way:
+            found.append([*way[way.index(module) :], module])
+        elif module not in done:
+            for name in sorted(modules[module] & modules.keys() - {module}):
+                follow(name, [*way, module])
+            done.add(module)
+
+    for module in sorted(modules):
+        follow(module, [])
+    return found
+
+
+def test_no_room_has_a_circle() -> None:
+    assert circles(graph(PACKAGE)) == []
+
+
+def test_the_check_finds_a_circle() -> None:
+    assert circles({"a": {"b"}, "b": {"c", "x"}, "c": {"a"}, "d": {"a"}}) == [["a", "b", "c", "a"]]
 
 
 def test_the_table_is_pure() -> None:

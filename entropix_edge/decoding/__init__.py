@@ -1,7 +1,8 @@
 """The heart: a generation as a coroutine, and the scheduler that runs many in one batch."""
 
 from .generation import Task, generate
+from .job import Job
 from .protocols import Cancelled
-from .scheduler import GROWTH, Job, Scheduler
+from .scheduler import GROWTH, Scheduler
 
 __all__ = ["GROWTH", "Cancelled", "Job", "Scheduler", "Task", "generate"]

@@ -9,61 +9,23 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections import deque
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ..errors import ContextError, EntropixError
 from ..types import Cell, Feed, Fork, Keep, Rewind
+from .job import Job
 from .protocols import Cancelled
-from .slots import Slot, Slots, common_length
+from .slots import Slots, common_length
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..types import Request, Row
+    from ..types import Request
     from .protocols import Answer, Decoder, Generation
+    from .slots import Slot
 
 GROWTH = 64
 """Cells that are promised at a time to a job whose length nobody knows."""
-
-
-@dataclass(eq=False, slots=True)
-class Job:
-    """A generation that the scheduler runs.
-
-    Attributes:
-        capacity: cells that it may ever hold.
-        cells: cells promised to it now; it gets more as it grows.
-        decoded: tokens decoded for it so far, its prompt and all its branches included.
-        cached: tokens of its prompt that were in the KV cache already.
-        ended: nothing more will come of it.
-        error: what ended it, where it failed.
-    """
-
-    coroutine: Generation
-    capacity: int
-    cells: int
-    prompt: Sequence[int]
-    scheduler: Scheduler = field(repr=False)
-    number: int = 0
-    slot: Slot | None = None
-    branches: list[Slot] = field(default_factory=list)
-    lent: int = 0  # cells promised to its branches
-    request: Feed | None = None
-    rows: list[Row] = field(default_factory=list)  # of branches, until all have theirs
-    looks_for_prefix: bool = True  # before its first decode in a slot
-    decoded: int = 0
-    cached: int = 0
-    ended: bool = False
-    error: EntropixError | None = None
-
-    def cancel(self) -> None:
-        """End it before the next decode; its last event says so. From any thread."""
-        self.scheduler.notices.append((self, False))
-
-    def drop(self) -> None:
-        """End it before the next decode, without a last event. From any thread."""
-        self.scheduler.notices.append((self, True))
 
 
 class Scheduler:
@@ -115,7 +77,7 @@ class Scheduler:
         """
         if capacity > self._context.room:
             raise ContextError(f"a generation of {capacity} tokens does not fit a context of {self._context.room}")
-        job = Job(coroutine, capacity, min(reserve or capacity, capacity), prompt, self)
+        job = Job(coroutine, capacity, min(reserve or capacity, capacity), prompt, self.notices)
         self._inbox.append(job)
         return job
 
