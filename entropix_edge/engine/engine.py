@@ -163,6 +163,7 @@ class Engine:
             OSError: it cannot be read.
             ContextError: it is damaged, another model's, or does not fit this context.
         """
+        self._check_open()
         tokens, state = read_state(path, fingerprint(self.model.path))
         if not tokens:
             return 0
