@@ -23,6 +23,7 @@ class Repository:
     status: int | None = None  # with which its listing is answered, without content
     stated: dict[str, str] = field(default_factory=dict)  # path → a wrong sha256 to state
     without_checksums: bool = False
+    commit: str = COMMIT
 
 
 @dataclass
@@ -106,7 +107,7 @@ class _Handler(BaseHTTPRequestHandler):
                 sha256 = self._sha256(repository, path)
                 sibling["lfs"] = {"sha256": sha256, "size": len(content), "pointerSize": 134}
             siblings.append(sibling)
-        info = {"id": name, "modelId": name, "sha": COMMIT, "tags": [], "siblings": siblings}
+        info = {"id": name, "modelId": name, "sha": repository.commit, "tags": [], "siblings": siblings}
         self._send(200, json.dumps(info).encode(), {"Content-Type": "application/json"})
 
     def _send_file(self, name: str, path: str) -> None:
@@ -116,16 +117,16 @@ class _Handler(BaseHTTPRequestHandler):
         elif repository.gated:
             self._send(403, b"", {"X-Error-Code": "GatedRepo"})
         elif path not in repository.files:
-            self._send(404, b"", {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": COMMIT})
+            self._send(404, b"", {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": repository.commit})
         else:
-            self._send_content(repository.files[path], self._sha256(repository, path))
+            self._send_content(repository.files[path], self._sha256(repository, path), repository.commit)
 
-    def _send_content(self, content: bytes, sha256: str) -> None:
+    def _send_content(self, content: bytes, sha256: str, commit: str) -> None:
         headers = {
             "ETag": f'"{sha256}"',
             "X-Linked-Etag": f'"{sha256}"',
             "X-Linked-Size": str(len(content)),
-            "X-Repo-Commit": COMMIT,
+            "X-Repo-Commit": commit,
             "Accept-Ranges": "bytes",
         }
         asked = self.headers.get("Range")

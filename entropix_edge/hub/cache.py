@@ -1,4 +1,8 @@
-"""The GGUF files in the standard Hugging Face cache, read without the network."""
+"""The GGUF files in the standard Hugging Face cache, read without the network.
+
+The client's own `scan_cache_dir` looks at all repositories to find one, takes 0.07 s longer to import, and leaves out a
+whole repository where one link is broken.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from ..errors import DownloadError
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _FOLDER = "models--"
@@ -34,10 +40,26 @@ def all_cached() -> Iterator[CachedRepository]:
 
 
 def cache_folder() -> Path:
-    """Return the cache's folder, as the hub's client sees it."""
-    from huggingface_hub.constants import HF_HUB_CACHE
+    """Return the cache's folder, as the hub's client sees it.
 
+    Raises:
+        DownloadError: the client does not start with what is in the environment.
+    """
+    try:
+        from huggingface_hub.constants import HF_HUB_CACHE
+    except ValueError as error:
+        raise DownloadError(f"a setting of huggingface-hub in the environment is wrong: {error}") from error
     return Path(HF_HUB_CACHE)
+
+
+def require_folder() -> None:
+    """Make sure that there is a place for downloads.
+
+    Raises:
+        DownloadError: the user has no home folder, where the client would make one called `~`.
+    """
+    if str(cache_folder()).startswith("~"):
+        raise DownloadError("there is no folder for downloads: this user has no home folder: set HF_HOME to a folder")
 
 
 def blob_folder(repository: str) -> Path:

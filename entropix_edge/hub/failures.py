@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
+import os
 from collections.abc import Iterator
 
 from ..errors import DownloadError, EntropixError, Hint, ModelNotFoundError
@@ -12,10 +13,6 @@ from ..errors import DownloadError, EntropixError, Hint, ModelNotFoundError
 ONLINE = Hint("fetch it without {}", "offline", "unset", True)
 _SIGN_IN = "`hf auth login`, or set HF_TOKEN"
 _NO_ANSWER = (408, 429)  # and every 5xx: the hub is there, and cannot answer now
-
-
-class HubUnreachableError(DownloadError):
-    """The hub did not answer, so that what the cache holds is the best there is."""
 
 
 @contextlib.contextmanager
@@ -40,6 +37,8 @@ def is_network(error: BaseException) -> bool:
 
 
 def _translate(name: str, error: Exception) -> EntropixError:
+    import ssl
+
     from huggingface_hub import errors as hub
 
     repository = "/".join(name.split(":")[0].split("/")[:2])
@@ -50,7 +49,7 @@ def _translate(name: str, error: Exception) -> EntropixError:
     if isinstance(error, hub.RepositoryNotFoundError):
         return ModelNotFoundError(f"no repository {repository} on the hub; if it is private, sign in ({_SIGN_IN})")
     if isinstance(error, hub.LocalEntryNotFoundError):  # what its client says when it gets no answer
-        return HubUnreachableError(f"cannot fetch {name}: no connection to the hub")
+        return DownloadError(f"cannot fetch {name}: no connection to the hub")
     if isinstance(error, (hub.EntryNotFoundError, hub.RevisionNotFoundError)):
         return ModelNotFoundError(f"the hub has no {name}")
     if isinstance(error, hub.HFValidationError):
@@ -58,17 +57,22 @@ def _translate(name: str, error: Exception) -> EntropixError:
     if isinstance(error, hub.HfHubHTTPError):
         return _refused(name, error.response.status_code, error)
     if is_network(error):
-        return HubUnreachableError(f"cannot fetch {name}: no connection to the hub ({_first_line(error)})")
+        return DownloadError(f"cannot fetch {name}: no connection to the hub ({_first_line(error)})")
+    if isinstance(error, UnicodeError):
+        return DownloadError(f"cannot fetch {name}: the token has a character that no token has: {_SIGN_IN}")
+    if isinstance(error, ssl.SSLError) or (isinstance(error, FileNotFoundError) and error.filename is None):
+        variable = f"SSL_CERT_FILE={os.environ.get('SSL_CERT_FILE', '')}"
+        return DownloadError(f"cannot fetch {name}: the certificates cannot be read ({variable}): {_first_line(error)}")
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return DownloadError(f"cannot fetch {name}: the disk is full")
     if isinstance(error, ValueError) and type(error).__name__ == "JSONDecodeError":
-        return HubUnreachableError(f"cannot fetch {name}: what answered is not the hub (a proxy, a login page?)")
+        return DownloadError(f"cannot fetch {name}: what answered is not the hub (a proxy, a login page?)")
     return DownloadError(f"cannot fetch {name}: {_first_line(error)}")
 
 
 def _refused(name: str, status: int, error: Exception) -> EntropixError:
     if status >= 500 or status in _NO_ANSWER:
-        return HubUnreachableError(f"cannot fetch {name}: the hub answered {status}; try again later")
+        return DownloadError(f"cannot fetch {name}: the hub answered {status}; try again later")
     if status in (401, 403):
         return DownloadError(f"the hub refused {name} ({status}): check the token ({_SIGN_IN})")
     return DownloadError(f"cannot fetch {name}: {_first_line(error)}")

@@ -1,9 +1,10 @@
 """Models on the Hugging Face hub: choose the file, fetch it, check it.
 
-A download goes to `blobs/<sha256>.incomplete` of the standard cache and is taken up there by the
-next attempt, in this process or another: `hf_hub_download` throws away what an interrupted process
-had. The contents get their place in the cache once their checksum holds, and `hf_hub_download`
-then links them as it would its own.
+A download goes to `blobs/<sha256>.incomplete` of the standard cache and is taken up there by the next
+attempt, in this process or another. `hf_hub_download` would not: since huggingface-hub 1.x its temporary
+file is its process's own, and deleted when the process fails, so that a download of hours that breaks is
+lost. The contents get their place in the cache once their checksum holds, and `hf_hub_download` then
+links them as it would its own. Whatever fails between here and the hub, what is in the cache serves.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 
-from ..errors import DownloadError, ModelFileError
-from .cache import blob_folder, cached, expected_sha256, lock_path
-from .failures import ONLINE, HubUnreachableError, is_network, plain_errors, quiet_client
+from ..errors import DownloadError, EntropixError, ModelFileError
+from .cache import blob_folder, cached, expected_sha256, lock_path, require_folder
+from .failures import ONLINE, is_network, plain_errors, quiet_client
 from .names import HubModel
 from .paths import offline_by_environment
 from .progress import HashingFile, Progress
 from .selection import choose
-from .verify import matches, remember, remembered
+from .verify import hash_of, matches, remember, remembered
 
 _log = logging.getLogger("entropix_edge")
 
@@ -55,16 +56,22 @@ def ensure(model: HubModel, *, offline: bool, progress: Progress) -> Path:
         if offline or offline_by_environment():
             return _from_cache(model, progress)
         try:
-            with quiet_client(), plain_errors(str(model)):
-                remote = _look_up(model)
-        except HubUnreachableError as error:
-            if not cached(model.repository).files:
+            with plain_errors(str(model)), quiet_client():
+                paths = [_fetch(file, progress) for file in _look_up(model)]
+        except EntropixError as error:
+            if not _is_cached(model):
                 raise
             _log.warning("%s: using what is in the cache", error)
             return _from_cache(model, progress)
-        with quiet_client():
-            paths = [_fetch(file, progress) for file in remote]
         return paths[0]
+
+
+def _is_cached(model: HubModel) -> bool:
+    """Whether the cache holds files for it, whole or not."""
+    try:
+        return bool(choose(cached(model.repository).files, model))
+    except EntropixError:
+        return False
 
 
 def _from_cache(model: HubModel, progress: Progress) -> Path:
@@ -75,15 +82,26 @@ def _from_cache(model: HubModel, progress: Progress) -> Path:
     for path in paths:
         sha256 = expected_sha256(path) or remembered(path)
         if sha256 is None:
-            raise ModelFileError(f"{path} cannot be checked offline: the cache does not say its checksum")
-        if not matches(path, sha256, progress=progress):
+            _take_as_is(path, blob_folder(model.repository), progress)
+        elif not matches(path, sha256, progress=progress):
             raise ModelFileError(f"{path} is damaged (its checksum differs)", hint=ONLINE)
     return paths[0]
 
 
+def _take_as_is(path: Path, blobs: Path, progress: Progress) -> None:
+    """Trust a file that the cache states no checksum for, and hold it to what it is now from then on.
+
+    A cache without links is one: copied with what they point at, on a network share, on Windows.
+    """
+    sha256 = hash_of(path, progress)
+    if not (blobs / sha256).exists():
+        _log.warning("%s is used unchecked: the cache does not say its checksum", path)
+    remember(path, sha256)
+
+
 def _look_up(model: HubModel) -> list[_RemoteFile]:
     """Ask the hub which files the model consists of."""
-    from huggingface_hub import HfApi
+    from huggingface_hub.hf_api import HfApi  # the package's own lazy import prints what goes wrong
 
     info = HfApi().model_info(model.repository, files_metadata=True, timeout=_ANSWER_SECONDS)
     siblings = {sibling.rfilename: sibling for sibling in info.siblings or []}
@@ -98,9 +116,10 @@ def _look_up(model: HubModel) -> list[_RemoteFile]:
 
 def _fetch(file: _RemoteFile, progress: Progress) -> Path:
     """Return the cached file, verified; fetch what is missing of it."""
-    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+    from huggingface_hub.file_download import hf_hub_download, try_to_load_from_cache
     from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]
 
+    require_folder()
     known = try_to_load_from_cache(file.repository, file.path, revision=file.commit)
     if isinstance(known, str) and matches(Path(known), file.sha256, size=file.size, progress=progress):
         return Path(known)
@@ -164,8 +183,9 @@ def _receive(file: _RemoteFile, content: HashingFile) -> None:
 
 
 def _receive_rest(file: _RemoteFile, content: HashingFile) -> None:
-    from huggingface_hub import constants, get_session, hf_hub_url
-    from huggingface_hub.utils import build_hf_headers, hf_raise_for_status  # type: ignore[attr-defined]
+    from huggingface_hub import constants
+    from huggingface_hub.file_download import hf_hub_url
+    from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status  # type: ignore[attr-defined]
 
     headers = build_hf_headers() | {"Accept-Encoding": "identity"}
     if content.size:

@@ -28,11 +28,20 @@ def matches(path: Path, sha256: str, *, size: int | None = None, progress: Progr
         return False
     if _read_record().get(str(path.resolve())) == [found.st_size, found.st_mtime_ns, sha256]:
         return True
-    with path.open("rb") as file:
-        if hash_file(file, f"checking {path.name}", found.st_size, progress) != sha256:
-            return False
+    if hash_of(path, progress) != sha256:
+        return False
     remember(path, sha256)
     return True
+
+
+def hash_of(path: Path, progress: Progress = silent) -> str:
+    """The checksum of the file at `path`.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        return hash_file(file, f"checking {path.name}", path.stat().st_size, progress)
 
 
 def remembered(path: Path) -> str | None:
