@@ -103,7 +103,8 @@ def _invoke(arguments: list[str]) -> int:
     except click.exceptions.Exit as exit_:
         return exit_.exit_code
     except click.ClickException as error:
-        error.show()
+        with contextlib.suppress(OSError):
+            error.show()
         return error.exit_code
 
 
@@ -115,6 +116,6 @@ def _command(arguments: list[str]) -> click.Command | None:
 
 def _fail(message: str, code: int, error: BaseException) -> int:
     logging.getLogger("entropix_edge").debug("the error in full", exc_info=error)
-    with contextlib.suppress(OSError):  # nobody can be told
+    with contextlib.suppress(OSError):  # standard error cannot be written either
         click.echo(f"Error: {message}", err=True)
     return code

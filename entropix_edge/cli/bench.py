@@ -202,7 +202,7 @@ def _print(report: Report, form: str) -> None:
     elif form == "table":
         _print_table(report)
     else:
-        click.echo({"md": markdown, "csv": as_csv, "jsonl": as_jsonl}[form](report))
+        print({"md": markdown, "csv": as_csv, "jsonl": as_jsonl}[form](report))
 
 
 def _print_table(report: Report) -> None:

@@ -10,12 +10,12 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
-import click
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from rich.console import Console
+
+_UNLIMITED = 2**20  # characters in a line of a table
 
 
 def console(*, colour: bool | None = None) -> Console:
@@ -45,37 +45,33 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, left:
         headings: of the columns.
         rows: a text a column.
         left: how many columns are aligned to the left; the others hold numbers.
-        whole: keep each row on one line, as long as it may be: it holds what a user copies.
+        whole: keep each row on one line on a narrow terminal too: it holds what a user copies.
     """
-    from rich.measure import Measurement
+    from rich.segment import Segment, Segments
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    table = Table(box=None, pad_edge=False, header_style="bold")
     for number, heading in enumerate(headings):
         table.add_column(heading, justify="left" if number < left else "right", overflow="fold")
     for row in rows:
-        table.add_row(*map(_escaped, row))
+        table.add_row(*map(Text, row))
     out = output()
-    if whole or not out.is_terminal:
-        unlimited = out.options.update(max_width=_UNLIMITED)
-        out.width = max(Measurement.get(out, unlimited, table).maximum, 1)
-    out.print(table, crop=False)
-
-
-_UNLIMITED = 2**20  # characters
-
-
-def _escaped(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
+    limit = _UNLIMITED if whole or not out.is_terminal else out.width
+    lines = out.render_lines(table, out.options.update(max_width=limit), pad=False)
+    for line in lines:  # without the padding at their ends, which a narrow terminal would show as empty lines
+        while line and not line[-1].text.rstrip():
+            line.pop()
+        if line:
+            line[-1] = line[-1]._replace(text=line[-1].text.rstrip())
+        out.print(Segments([*line, Segment.line()]), end="", crop=False)
 
 
 def print_json(value: object, *, indent: int | None = None) -> None:
     """Print JSON to standard output, in letters that its encoding has."""
     encoding = getattr(sys.stdout, "encoding", None) or "ascii"
     utf8 = encoding.lower().replace("-", "").replace("_", "") == "utf8"
-    click.echo(json.dumps(value, indent=indent, ensure_ascii=not utf8))
+    print(json.dumps(value, indent=indent, ensure_ascii=not utf8))
 
 
 def wants_colour() -> bool:

@@ -278,7 +278,7 @@ def _report(results: Sequence[Result], settings: dict[str, Any], options: _EvalO
         record = {"settings": settings, "baseline": baseline, "rows": [row.as_record() for row in rows]}
         print_json(record, indent=2)
     elif form == "md":
-        click.echo(markdown(rows, baseline))
+        print(markdown(rows, baseline))
     else:
         print_table(columns(baseline), [row.cells() for row in rows])
         output().print(

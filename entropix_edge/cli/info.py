@@ -36,13 +36,13 @@ def command(model: str, offline: bool, template: bool, as_json: bool) -> None:
 
     header = read_header(path)
     if template:
-        click.echo(header.chat_template or "", nl=not (header.chat_template or "").endswith("\n"))
+        print((header.chat_template or "").removesuffix("\n"))
     elif as_json:
         print_json(_record(path, header))
     else:
         for name, value in _facts(path, header):
             if value is not None:
-                click.echo(f"{name:<14} {value}")
+                print(f"{name:<14} {value}")
 
 
 def _record(path: Path, header: Header) -> dict[str, Any]:

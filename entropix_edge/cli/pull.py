@@ -13,4 +13,4 @@ from .session import fetch
 @verbose_option
 def command(model: str) -> None:
     """Fetch MODEL: an alias, user/repo[:quant], or user/repo/file.gguf. Prints the file's path."""
-    click.echo(fetch(model))
+    print(fetch(model))
