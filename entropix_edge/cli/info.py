@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.filesize import decimal
 
-from ..config import DEFAULT_PRESET
+from ..config import DEFAULT_CTX_SIZE, DEFAULT_PRESET, EngineConfig
 from ..errors import ConfigError
 from ..storage import fingerprint
 from ..strategy import load_preset
@@ -19,7 +19,7 @@ from .session import fetch
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ..llama import Header
+    from ..llama import Header, Memory
 
 
 @click.command("info")
@@ -50,6 +50,8 @@ def _record(path: Path, header: Header) -> dict[str, Any]:
 
     record = dataclasses.asdict(dataclasses.replace(header, tensor_types={}))
     record["tensor_types"] = dict(header.tensor_types)
+    n_ctx, memory = _memory(header)
+    record["memory"] = dataclasses.asdict(memory) | {"n_ctx": n_ctx}
     record["path"] = str(path)
     record["fingerprint"] = fingerprint(path)
     record["pause"] = _pause(path)
@@ -84,6 +86,7 @@ def _facts(path: Path, header: Header) -> list[tuple[str, object]]:
         ("fingerprint", fingerprint(path)),
         ("quantisation", header.quantisation if header.n_tensors else "none: vocabulary only"),
         ("context", f"{header.context_length} tokens" if header.context_length else None),
+        ("memory", _memory_told(header) if header.n_tensors else None),
         ("layers", header.n_layers),
         ("heads", _heads(header)),
         ("vocabulary", f"{header.vocabulary_size} tokens, {header.tokenizer_model}"),
@@ -94,6 +97,26 @@ def _facts(path: Path, header: Header) -> list[tuple[str, object]]:
         ("offload", _offload()),
         ("llama.cpp", system_info()),
     ]
+
+
+def _memory(header: Header) -> tuple[int, Memory]:
+    """Tokens of context, and the memory that is needed, where nothing but the model is named."""
+    from ..llama import Shape, default_batch, predict
+
+    config, n_heads = EngineConfig(), header.n_heads or 0
+    n_ctx = min(header.context_length or DEFAULT_CTX_SIZE, DEFAULT_CTX_SIZE)
+    n_batch = default_batch(n_ctx, n_heads, attention=True)
+    shape = Shape(n_ctx=n_ctx, n_batch=min(n_batch, n_ctx), sequences=config.sequences + config.forks, taps=True)
+    return n_ctx, predict(header, shape)
+
+
+def _memory_told(header: Header) -> str:
+    n_ctx, memory = _memory(header)
+    beside = memory.context - memory.cache
+    return (
+        f"about {decimal(memory.total)} at {n_ctx} tokens of context: {decimal(memory.weights)} of weights, "
+        f"{decimal(memory.cache)} of KV cache, {decimal(beside)} of buffers"
+    )
 
 
 def _millions(count: int) -> str:

@@ -17,7 +17,7 @@ from .attention import AttentionTap
 from .library import Watch, fresh_errors, llama_functions
 from .lifetime import Handle, forget_handles, has_computed, watch_for_forks
 from .machine import available_memory, default_threads
-from .model import cache_bytes
+from .memory import Shape, default_batch, predict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("entropix_edge")
 
-_SCORE_BYTES = 64 * 2**20  # most bytes one layer's attention scores may take
-_LARGEST_BATCH = 512
-_SMALLEST_BATCH = 32
 _FLASH = {
     "auto": llama.LLAMA_FLASH_ATTN_TYPE_AUTO,
     "on": llama.LLAMA_FLASH_ATTN_TYPE_ENABLED,
@@ -37,14 +34,6 @@ _FLASH = {
 }
 _ABORTED = 2
 _NO_ABORT = llama.ggml_abort_callback()  # a null pointer
-
-
-def default_batch(n_ctx: int, n_head: int, *, attention: bool) -> int:
-    """Tokens a decode: 512, or fewer where the attention scores of a batch would take too much room."""
-    if not attention:
-        return _LARGEST_BATCH
-    fitting = _SCORE_BYTES // (4 * n_ctx * max(n_head, 1))
-    return max(_SMALLEST_BATCH, min(_LARGEST_BATCH, fitting))
 
 
 class Batch:
@@ -139,7 +128,21 @@ class Context:
         self.sequences = sequences
         self.n_batch = min(batch_size or default_batch(n_ctx, model.n_head, attention=bool(layers)), n_ctx)
         self.n_batch = max(self.n_batch, sequences)
-        self._check_memory(n_ctx, attention=bool(layers))
+        if layers or (not pooled and flash_attention == "auto"):  # single tokens of many parts: 1.4 times as fast
+            flash_attention = "off"
+        cache_type = llama.GGML_TYPE_F32 if exact else llama.GGML_TYPE_F16
+        self._check_memory(
+            Shape(
+                n_ctx=n_ctx,
+                n_batch=self.n_batch,
+                sequences=sequences,
+                pooled=pooled,
+                flash_attention=flash_attention != "off",
+                taps=bool(layers),
+                type_k=cache_type,
+                type_v=cache_type,
+            )
+        )
         self.tap = AttentionTap(layers, model.n_layer, model.n_head, n_ctx, sequences) if layers else None
         self._tap = self.tap  # llama.cpp holds its address until the end
         self._stack = contextlib.ExitStack()
@@ -151,13 +154,10 @@ class Context:
         params.n_seq_max = params.n_outputs_max = sequences
         params.n_threads = threads or default_threads()
         params.n_threads_batch = threads_batch or params.n_threads
-        if layers or (not pooled and flash_attention == "auto"):  # single tokens of many parts: 1.4 times as fast
-            flash_attention = "off"
         params.flash_attn_type = _FLASH[flash_attention]
         params.kv_unified = pooled
         params.no_perf = True
-        if exact:
-            params.type_k = params.type_v = llama.GGML_TYPE_F32
+        params.type_k = params.type_v = cache_type
         if self.tap:
             params.cb_eval = self.tap.callback
             params.cb_eval_user_data = self.tap.user_data
@@ -181,16 +181,12 @@ class Context:
         self._row_type = ctypes.c_float * model.n_vocab
         self._rows: dict[int, Logits] = {}  # by address: llama.cpp seldom moves its buffer
 
-    def _check_memory(self, n_ctx: int, *, attention: bool) -> None:
+    def _check_memory(self, shape: Shape) -> None:
         """Refuse what cannot fit: the system might grant it, and end the process when it is used."""
-        model = self.model
-        needed = cache_bytes(model.header, n_ctx) + 4 * model.n_vocab * self.sequences
-        if attention:
-            needed += 4 * self.n_batch * n_ctx * model.n_head + 4 * (self.sequences + 1) * n_ctx * model.n_head
-        available = available_memory()
+        needed, available = predict(self.model.header, shape).context, available_memory()
         if available is not None and needed > available:
             raise ContextError(
-                f"a context of {n_ctx} tokens needs about {needed / 2**30:.1f} GiB "
+                f"a context of {shape.n_ctx} tokens needs about {needed / 2**30:.1f} GiB "
                 f"and {available / 2**30:.1f} GiB are free",
                 hint=Hint("lower {}", "ctx_size", "lower"),
             )

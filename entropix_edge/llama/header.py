@@ -19,10 +19,12 @@ import llama_cpp.llama_cpp as llama
 
 from ..errors import ModelFileError, ModelNotFoundError
 from .architectures import EMBEDDERS
-from .gguf import START, DamageError, check_start, read_gguf, regular_size, shown_path
+from .gguf import START, Array, DamageError, check_start, read_gguf, regular_size, shown_path
 from .metadata import Metadata
 from .soundness import check_file
 
+_RECURRENT = ("ssm_", "shortconv", "time_mix")  # tensors of layers with a state
+_KEYS = ("attn_k.", "attn_kv_", "attn_k_")  # and of those with cells
 _UNSPECIFIED = 0xFFFFFFFF  # LLAMA_POOLING_TYPE_UNSPECIFIED
 
 
@@ -43,6 +45,10 @@ class Header:
         n_heads: query heads; where layers differ, the most.
         n_heads_kv: key and value heads; where layers differ, the most.
         n_embd: the embedding's length.
+        n_ff: numbers between the two halves of a feed-forward layer, all used experts together; the most of a layer.
+        key_length: of a head; where layers differ, the most.
+        cell_lengths: for each layer, how many numbers a token's keys and its values are; (0, 0) where it keeps none.
+        n_masks: how many masks there are: one for all layers, and one for those with a sliding window.
         context_length: in tokens, as trained.
         vocabulary_size: in tokens.
         tokenizer_model: llama.cpp's name of the tokenizer's kind, such as `gpt2`.
@@ -68,6 +74,10 @@ class Header:
     n_heads: int | None
     n_heads_kv: int | None
     n_embd: int | None
+    n_ff: int | None
+    key_length: int | None
+    cell_lengths: tuple[tuple[int, int], ...]
+    n_masks: int
     context_length: int | None
     vocabulary_size: int | None
     tokenizer_model: str | None
@@ -122,6 +132,10 @@ class _Described(Metadata):
             n_heads=max(self.each_block("attention.head_count"), default=None),
             n_heads_kv=max(self.each_block("attention.head_count_kv"), default=None),
             n_embd=self.count("embedding_length"),
+            n_ff=self._feed_forward(),
+            key_length=max((length[0] for length in self._head_lengths()), default=None),
+            cell_lengths=self._cell_lengths(),
+            n_masks=2 if self.count("attention.sliding_window") else 1,
             context_length=self.count("context_length"),
             vocabulary_size=None if self.tokens is None else len(self.tokens),
             tokenizer_model=self.text("tokenizer.ggml.model"),
@@ -134,6 +148,44 @@ class _Described(Metadata):
             embedding_only=self._embeds(),
             is_split=(self.number("split.count") or 0) > 1,
         )
+
+    def _feed_forward(self) -> int | None:
+        widths = self.each_block("feed_forward_length")
+        experts = max(self.each_block("expert_feed_forward_length"), default=0)
+        together = experts * max(self.each_block("expert_used_count"), default=0)
+        return max(*widths, together) if widths else together or None
+
+    def _head_lengths(self) -> list[tuple[int, int]]:
+        """For each block, the length of a head's keys and of its values."""
+        heads = self.each_block("attention.head_count")
+        if not heads or not heads[0]:
+            return []
+        whole = (self.count("embedding_length") or 0) // heads[0]
+        names = ("attention.key_length", "attention.value_length")
+        lengths = [whole if (length := self.count(name)) is None else length for name in names]
+        sliding = [self.count(f"{name}_swa") or length for name, length in zip(names, lengths, strict=True)]
+        pattern = self.metadata.get(self.own("attention.sliding_window_pattern"))
+        slides = (pattern.values or []) if isinstance(pattern, Array) else []
+        longest = [max(pair) for pair in zip(lengths, sliding, strict=True)]
+        known = [sliding if slide else lengths for slide in slides[: len(heads)]]
+        return [(keys, values) for keys, values in known + [longest] * (len(heads) - len(known))]
+
+    def _cell_lengths(self) -> tuple[tuple[int, int], ...]:
+        heads = self.each_block("attention.head_count_kv") or self.each_block("attention.head_count")
+        recurrent = self.metadata.get(self.own("attention.recurrent_layers"))
+        recurs = (recurrent.values or []) if isinstance(recurrent, Array) else []
+        latent = bool(self.count("attention.key_length_mla") and self.count("attention.value_length_mla"))
+        without = (self.count("attention.shared_kv_layers") or 0) + (self.count("nextn_predict_layers") or 0)
+        kept = []
+        for block, (count, (keys, values)) in enumerate(zip(heads, self._head_lengths(), strict=False)):
+            attends = block < len(heads) - without and not any(recurs[block : block + 1]) and not self._recurs(block)
+            kept.append((count * keys, 0 if latent else count * values) if attends else (0, 0))
+        return tuple(kept)
+
+    def _recurs(self, block: int) -> bool:
+        """Whether a block has a state instead of cells, as its tensors tell."""
+        parts = self.parts.get(block, set())
+        return any(part.startswith(_RECURRENT) for part in parts) and not any(part.startswith(_KEYS) for part in parts)
 
     def _absent_tokens(self) -> tuple[tuple[str, int], ...]:
         n_tokens = len(self.tokens or ())

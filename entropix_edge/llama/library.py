@@ -125,6 +125,7 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "ggml_log_set": (None, llama.llama_log_callback, _pointer),
     "ggml_init": (_pointer, InitParams),
     "ggml_free": (None, _pointer),
+    "ggml_row_size": (_size, ctypes.c_int, _int64),
     "ggml_new_tensor_3d": (_pointer, _pointer, ctypes.c_int, _int64, _int64, _int64),
     "ggml_view_tensor": (_pointer, _pointer, _pointer),
     "ggml_soft_max_ext": (_pointer, _pointer, _pointer, _pointer, ctypes.c_float, ctypes.c_float),

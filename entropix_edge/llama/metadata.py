@@ -18,7 +18,7 @@ class Metadata:
         tensors: by name.
         architecture: llama.cpp's name.
         tokens: the vocabulary, None where there is none.
-        blocks: numbers of the transformer's blocks that have tensors here.
+        parts: the tensors that each block of the transformer has here, such as `attn_q.weight`.
     """
 
     def __init__(self, metadata: dict[str, Any], tensors: dict[str, Tensor]) -> None:
@@ -27,8 +27,12 @@ class Metadata:
         self.architecture = self.text("general.architecture")
         tokens = metadata.get("tokenizer.ggml.tokens")
         self.tokens: list[bytes] | None = tokens.values if isinstance(tokens, Array) else None
-        names = (name.split(".") for name in tensors if name.startswith("blk."))
-        self.blocks = {int(parts[1]) for parts in names if parts[1].isdecimal()}
+        self.parts: dict[int, set[str]] = {}
+        for name in tensors:
+            prefix, _, rest = name.partition(".")
+            block, _, part = rest.partition(".")
+            if prefix == "blk" and block.isdecimal():
+                self.parts.setdefault(int(block), set()).add(part)
 
     def text(self, key: str) -> str | None:
         """A text, None where the file does not say."""

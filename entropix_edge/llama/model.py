@@ -15,6 +15,7 @@ from .devices import model_params, offload
 from .header import Header, read_header
 from .library import Watch, fresh_errors, initialise
 from .lifetime import Handle, forget_handles
+from .memory import Shape, default_batch, predict
 from .vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 logger = logging.getLogger("entropix_edge")
-
-_BYTES_PER_CACHE_VALUE = 2
 
 
 class Model:
@@ -98,7 +97,8 @@ class Model:
     def _offload(self, gpu_layers: int | str, n_ctx: int) -> int:
         if gpu_layers == 0:
             return 0
-        needed = self.header.file_size + cache_bytes(self.header, n_ctx)
+        n_batch = default_batch(n_ctx, self.header.n_heads or 0, attention=True)
+        needed = predict(self.header, Shape(n_ctx=n_ctx, n_batch=n_batch)).total
         return offload(gpu_layers, self.header.n_layers or 0, needed)
 
     @property
@@ -150,15 +150,6 @@ def _without(absent: Sequence[tuple[str, int]]) -> Any:
         override.key = f"tokenizer.ggml.add_{name}_token".encode()
         override.value.val_bool = False
     return overrides
-
-
-def cache_bytes(header: Header, n_ctx: int) -> int:
-    """Bytes of an F16 KV cache of `n_ctx` cells; 0 where the header does not say."""
-    if not (header.n_layers and header.n_embd and header.n_heads):
-        return 0
-    head_size = header.n_embd // header.n_heads
-    key_and_value = 2 * head_size * (header.n_heads_kv or header.n_heads)
-    return n_ctx * header.n_layers * key_and_value * _BYTES_PER_CACHE_VALUE
 
 
 def _quote(lines: list[str]) -> str:

@@ -127,8 +127,8 @@ class _Checks(Metadata):
     def _check_blocks(self) -> None:
         n_blocks = self.needed("block_count", 1, MAX_BLOCKS)
         n_extra = self.bounded("nextn_predict_layers", 0, n_blocks) or 0
-        if self.blocks and (self.number("split.count") or 0) <= 1:
-            present = max(self.blocks) + 1
+        if self.parts and (self.number("split.count") or 0) <= 1:
+            present = max(self.parts) + 1
             good = n_blocks - n_extra <= present <= n_blocks
             self.hold("block_count", good, n_blocks, f"{present}, the blocks that the file has")
 
@@ -146,7 +146,7 @@ class _Checks(Metadata):
     def _check_heads(self) -> None:
         heads = self.each_block("attention.head_count")
         heads_kv = self.each_block("attention.head_count_kv") or heads
-        for block in sorted(self.blocks):
+        for block in sorted(self.parts):
             names = (f"blk.{block}.{name}.weight" for name in ("attn_q", "attn_k", "attn_qkv"))
             if self.tensors.keys().isdisjoint(names):
                 continue

@@ -1,0 +1,136 @@
+"""How many bytes a model and a context will take, before llama.cpp is asked for them: the one arithmetic."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import llama_cpp.llama_cpp as llama
+
+from .library import ggml
+
+if TYPE_CHECKING:
+    from .header import Header
+
+PADDING = 256  # llama.cpp rounds a sequence's cells up to a multiple of this
+_FLOAT, _HALF = 4, 2
+_SCORE_BYTES = 64 * 2**20  # most bytes one layer's attention scores may take
+_LARGEST_BATCH = 512
+_SMALLEST_BATCH = 32
+_TAP_RESULTS = 4  # float64 numbers of each wanted row
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """Predicted bytes.
+
+    Attributes:
+        weights: the file, which is mapped or read.
+        cache: keys and values of all cells, as llama.cpp allocates them. A recurrent layer's state, which is small
+            and does not grow, is left out.
+        compute: llama.cpp's buffer of intermediate results, within some 10 % for the transformers that most files
+            are; other graphs may take more.
+        logits: the rows that are read.
+        taps: what the attention taps copy into.
+    """
+
+    weights: int
+    cache: int
+    compute: int
+    logits: int
+    taps: int
+
+    @property
+    def context(self) -> int:
+        """All but the weights."""
+        return self.cache + self.compute + self.logits + self.taps
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.weights + self.context
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """A context, as far as its memory depends on it.
+
+    Attributes:
+        n_ctx: cells of all sequences together.
+        n_batch: most tokens a decode.
+        sequences: how many may live at once; as many rows can be wanted of a decode.
+        pooled: the sequences share the cells; else each has an equal part.
+        flash_attention: whether llama.cpp computes with it: then there are no attention scores.
+        taps: whether attention is watched.
+        type_k: llama.cpp's number of the type of the cache's keys.
+        type_v: of its values.
+    """
+
+    n_ctx: int
+    n_batch: int
+    sequences: int = 1
+    pooled: bool = True
+    flash_attention: bool = False
+    taps: bool = False
+    type_k: int = llama.GGML_TYPE_F16
+    type_v: int = llama.GGML_TYPE_F16
+
+    @property
+    def cells(self) -> int:
+        """Cells that one sequence may attend to, rounded up as llama.cpp does."""
+        every = _padded(self.n_ctx, PADDING)
+        return every if self.pooled else _padded(every // self.sequences, PADDING)
+
+
+def default_batch(n_ctx: int, n_head: int, *, attention: bool) -> int:
+    """Tokens a decode: 512, or fewer where the attention scores of a batch would take too much room."""
+    if not attention:
+        return _LARGEST_BATCH
+    fitting = _SCORE_BYTES // (_FLOAT * n_ctx * max(n_head, 1))
+    return max(_SMALLEST_BATCH, min(_LARGEST_BATCH, fitting))
+
+
+def predict(header: Header, shape: Shape) -> Memory:
+    """What a model takes with a context of that shape. What the header does not say counts as 0."""
+    return Memory(
+        weights=header.file_size,
+        cache=_cache(header, shape),
+        compute=_compute(header, shape),
+        logits=_FLOAT * (header.vocabulary_size or 0) * shape.sequences,
+        taps=_taps(header, shape) if shape.taps else 0,
+    )
+
+
+def _cache(header: Header, shape: Shape) -> int:
+    """Each layer's keys and values; without flash attention the values lie transposed, all as long as the longest."""
+    longest = max((values for _keys, values in header.cell_lengths), default=0)
+    row = 0
+    for keys, values in header.cell_lengths:
+        row += ggml().ggml_row_size(shape.type_k, keys)
+        row += ggml().ggml_row_size(shape.type_v, values if shape.flash_attention or not values else longest)
+    return shape.cells * (1 if shape.pooled else shape.sequences) * row
+
+
+def _compute(header: Header, shape: Shape) -> int:
+    """The widest point of the graph of one batch: attention, feed-forward or output; and the mask, which stays."""
+    tokens = _padded(shape.n_batch, shape.sequences)  # llama.cpp plans with as many of each sequence
+    n_embd, n_ff, n_vocab = header.n_embd or 0, header.n_ff or 0, header.vocabulary_size or 0
+    queries = (header.n_heads or 0) * (header.key_length or 0)
+    kept = max((keys + values for keys, values in header.cell_lengths), default=0)
+    scores = 0 if shape.flash_attention else shape.cells * (header.n_heads or 0)
+    attention = tokens * (4 * n_embd + queries + kept + scores)
+    feed_forward = tokens * (4 * n_embd + 3 * n_ff)
+    output = shape.sequences * (n_vocab + n_embd)
+    mask = shape.cells * tokens * (_HALF if shape.flash_attention else _FLOAT) if header.cell_lengths else 0
+    return _FLOAT * max(attention, feed_forward, output) + mask * header.n_masks
+
+
+def _taps(header: Header, shape: Shape) -> int:
+    """Scores of each wanted row and of one more, a mean over heads, and results."""
+    cells = _padded(shape.n_ctx, PADDING)
+    every = (shape.sequences + 1) * cells * (header.n_heads or 0) + cells
+    return _FLOAT * every + shape.sequences * (_FLOAT + 8 * _TAP_RESULTS) + (header.n_layers or 0)
+
+
+def _padded(number: int, multiple: int) -> int:
+    return -(-number // multiple) * multiple
