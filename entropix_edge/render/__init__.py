@@ -2,6 +2,6 @@
 
 from .stats import Stats
 from .terminal import TextPrinter, legend
-from .trace import TraceWriter, as_record
+from .trace import Trace, TraceWriter, as_record, read_trace
 
-__all__ = ["Stats", "TextPrinter", "TraceWriter", "as_record", "legend"]
+__all__ = ["Stats", "TextPrinter", "Trace", "TraceWriter", "as_record", "legend", "read_trace"]

@@ -1,20 +1,27 @@
-"""The JSONL trace: one object a line, in the order things happened."""
+"""The JSONL trace: one object a line, in the order things happened. Written here, and read again."""
 
 from __future__ import annotations
 
+import codecs
 import json
 import logging
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+import math
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
+from ..errors import ConfigError
 from ..types import BranchEvent, CandidateEvent, FallbackEvent, RejectedEvent, RewindEvent, TokenEvent
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ..types import Event
+    from ..types import Event, SideEvent
 
-_KINDS = {
+VERSION = 1
+_FORMAT = "entropix-edge trace "  # and the version
+_KINDS: dict[type[SideEvent], str] = {
     BranchEvent: "branch",
     RejectedEvent: "rejected",
     RewindEvent: "rewind",
@@ -45,12 +52,29 @@ def as_record(event: Event) -> dict[str, Any]:
     return record
 
 
+def _json(record: dict[str, Any]) -> str:
+    try:
+        return json.dumps(record, ensure_ascii=False, allow_nan=False)
+    except ValueError:  # JSON has no infinity, which the logarithm of a probability of 0 is
+        return json.dumps(_with_infinities_as_texts(record), ensure_ascii=False, allow_nan=False)
+
+
+def _with_infinities_as_texts(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, dict):
+        return {key: _with_infinities_as_texts(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_with_infinities_as_texts(each) for each in value]
+    return value
+
+
 class TraceWriter:
     """Writes a trace to a file. A disk that fills ends the trace, not the reply.
 
     Args:
         path: of the file; what it held is replaced.
-        header: facts for the first line (model, seed, settings).
+        header: facts for the first line (model, seed, settings), after the format and its version.
 
     Raises:
         OSError: the file cannot be opened.
@@ -59,9 +83,9 @@ class TraceWriter:
     def __init__(self, path: Path, header: dict[str, Any]) -> None:
         self._path = path
         # json escapes what UTF-8 cannot say, half a surrogate pair from a file name, in the same form
-        self._file = path.open("w", encoding="utf-8", errors="backslashreplace", buffering=1)
+        self._file = path.open("w", encoding="utf-8", errors="backslashreplace", newline="\n", buffering=1)
         self.failed = False
-        self._write(header)
+        self._write({"format": f"{_FORMAT}{VERSION}", **header})
 
     def write(self, event: Event) -> None:
         """Write one event as one line."""
@@ -71,7 +95,7 @@ class TraceWriter:
         if self.failed:
             return
         try:
-            self._file.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
+            self._file.write(_json(record) + "\n")
         except OSError as error:
             self._give_up(error)
 
@@ -86,3 +110,135 @@ class TraceWriter:
         except OSError as error:
             if not self.failed:
                 self._give_up(error)
+
+
+# --- reading ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trace:
+    """What a trace holds.
+
+    Attributes:
+        version: of its format; 0 for files from before formats had one, whose candidates are branches.
+        header: the facts of the first line.
+        events: what happened, in order.
+        cut: whether the last line was cut short, because its writer was killed or the disk was full.
+    """
+
+    version: int
+    header: dict[str, Any]
+    events: tuple[Event, ...]
+    cut: bool = False
+
+    @property
+    def tokens(self) -> tuple[TokenEvent, ...]:
+        """The events of the reply's tokens."""
+        return tuple(event for event in self.events if isinstance(event, TokenEvent))
+
+
+def read_trace(path: Path) -> Trace:
+    """Read what a `TraceWriter` wrote.
+
+    Raises:
+        ConfigError: it is not a trace, one of a later format, or a line is damaged: which, and how.
+        OSError: it cannot be read.
+    """
+    *lines, rest = path.read_bytes().removeprefix(codecs.BOM_UTF8).split(b"\n")
+    if not lines:
+        raise ConfigError(f"{path} is not a trace: its first line must describe the run")
+    version, header = _header(path, lines[0])
+    events = []
+    for number, line in enumerate(lines[1:], 2):
+        try:
+            events.append(_event(json.loads(line)))
+        except (ValueError, RecursionError) as error:
+            raise ConfigError(f"{path}: line {number} is not a trace event: {_reason(error)}") from error
+    try:
+        events += [_event(json.loads(rest))] if rest else []
+    except (ValueError, RecursionError):
+        return Trace(version=version, header=header, events=tuple(events), cut=True)
+    return Trace(version=version, header=header, events=tuple(events))
+
+
+def _header(path: Path, line: bytes) -> tuple[int, dict[str, Any]]:
+    """The version and the facts of the first line."""
+    try:
+        header = json.loads(line)
+    except (ValueError, RecursionError):
+        header = None
+    if not isinstance(header, dict) or not header.keys() & {"format", "model"}:
+        raise ConfigError(f"{path} is not a trace: its first line must describe the run")
+    named = header.pop("format", f"{_FORMAT}0")
+    number = named.removeprefix(_FORMAT) if isinstance(named, str) else ""
+    if not number.isdecimal() or named == number:
+        raise ConfigError(f"{path} is not a trace: its format is {named!r}")
+    if int(number) > VERSION:
+        raise ConfigError(f"{path} has the format {named!r}: this version of the program reads up to {VERSION}")
+    return int(number), header
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    return "it is not JSON" if isinstance(error, json.JSONDecodeError | UnicodeDecodeError) else str(error)
+
+
+_EVENTS: dict[str | None, type] = {"end": TokenEvent, **{name: kind for kind, name in _KINDS.items()}}
+
+
+def _event(record: Any) -> Event:
+    """An event from its record; the inverse of `as_record`.
+
+    Raises:
+        ValueError: it is none: why.
+    """
+    if not isinstance(record, dict):
+        raise ValueError("it is not an object")
+    name = record.get("event", "end" if "origin" in record else None)
+    if not isinstance(name, str | None) or name not in _EVENTS:
+        raise ValueError("it has neither an origin nor an event" if name is None else f"event {name!r} is not known")
+    event: Event = _object("", record, _EVENTS[name])
+    return event
+
+
+def _object(name: str, value: Any, kind: type) -> Any:
+    """A tuple with named fields, or a dataclass, from the fields of a JSON object; others are left out."""
+    if not isinstance(value, dict):
+        raise ValueError(f"{name} is {value!r}: it must be an object")
+    hints = get_type_hints(kind)
+    given = {field: _value(field, value[field], hint) for field, hint in hints.items() if field in value}
+    optional = getattr(kind, "_field_defaults", {})
+    missing = [field for field in hints if field not in given and field not in optional]
+    if missing:
+        raise ValueError(f"{missing[0]} is missing")
+    return kind(**given)
+
+
+def _value(name: str, value: Any, hint: Any) -> Any:
+    """A value of a type that events have, from JSON."""
+    if isinstance(hint, UnionType):  # T | None
+        kinds = get_args(hint)
+        return None if value is None and NoneType in kinds else _value(name, value, kinds[0])
+    if get_origin(hint) is tuple:
+        if not isinstance(value, list):
+            raise ValueError(f"{name} is {value!r}: it must be a list")
+        return tuple(_value(name, each, get_args(hint)[0]) for each in value)
+    if issubclass(hint, StrEnum):
+        if value not in tuple(hint):
+            raise ValueError(f"{name} is {value!r}: it must be one of {', '.join(hint)}")
+        return hint(value)
+    if hint in _SCALARS:
+        return _scalar(name, value, hint)
+    return _object(name, value, hint)
+
+
+_SCALARS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+
+
+def _scalar(name: str, value: Any, kind: type) -> Any:
+    if kind is float and (type(value) is int or value in ("inf", "-inf", "nan")):
+        return float(value)
+    if type(value) is not kind:
+        raise ValueError(f"{name} is {value!r}: it must be {_SCALARS[kind]}")
+    return value
