@@ -107,6 +107,47 @@ def test_a_trace_has_one_object_a_token(generate: Cli, tmp_path: Path) -> None:
     assert not any(line["finish_reason"] for line in lines[:-1])
 
 
+def test_alternatives_are_in_the_trace_and_in_json(generate: Cli, tmp_path: Path) -> None:
+    trace = tmp_path / "trace.jsonl"
+    plain = json.loads(generate("hello", "--json").out)
+    record = json.loads(generate("hello", "--json", "--alternatives", 3, "--trace", trace).out)
+    assert record["text"] == plain["text"]
+    assert "tokens" not in plain
+    lines = [json.loads(line) for line in trace.read_text("utf-8").splitlines()[1:]]
+    assert [line["alternatives"] for line in lines] == [token["alternatives"] for token in record["tokens"]]
+    for token in record["tokens"]:
+        logprobs = [each["logprob"] for each in token["alternatives"]]
+        assert len(logprobs) == 3
+        assert logprobs == sorted(logprobs, reverse=True)
+        same = [each["logprob"] for each in token["alternatives"] if each["token_id"] == token["token_id"]]
+        assert same in ([], [token["logprob"]])
+    assert "alternatives" not in json.loads(plain_trace(generate, tmp_path))
+
+
+def plain_trace(generate: Cli, tmp_path: Path) -> str:
+    """The first token's line of a trace without alternatives."""
+    generate("hello", "--trace", tmp_path / "plain.jsonl")
+    return (tmp_path / "plain.jsonl").read_text("utf-8").splitlines()[1]
+
+
+def test_variables_reach_the_chat_template(cli: Cli, tmp_path: Path) -> None:
+    template = "{% for message in messages %}{{ message.content }}{% endfor %}{% if shout %}!{% endif %}"
+    model = tiny_gguf.write_llama(tmp_path / "shouting.gguf", template=template)
+    given = ("generate", "-m", model, "-c", 256, "-t", 1, "-s", 1, "-n", 12)
+    plain, quiet, loud = (
+        cli(*given, "hello", *variables)
+        for variables in ((), ("--chat-template-kwargs", "{}"), ("--chat-template-kwargs", '{"shout": true}'))
+    )
+    assert plain == quiet
+    assert loud.code == 0
+    assert loud.out == cli(*given, "hello!").out != plain.out
+    candidates = ("--deliberate", 2, "--json")
+    assert (
+        json.loads(cli(*given, *candidates, "hello", "--chat-template-kwargs", '{"shout": true}').out)["candidates"]
+        == json.loads(cli(*given, *candidates, "hello!").out)["candidates"]
+    )
+
+
 def test_terminal_control_characters_are_shown_not_sent() -> None:
     import io
 
@@ -198,6 +239,12 @@ def test_a_users_own_preset_is_a_file(generate: Cli, tmp_path: Path) -> None:
         (("hi", "-hf", "user/repo"), "both name a model"),
         (("hi", "--stop", ""), "each stop text must be non-empty"),
         (("hi", "--nonsense"), "No such option"),
+        (("hi", "--json", "--alternatives", "21"), "0<=x<=20"),
+        (("hi", "--alternatives", "2"), "are written to --trace and --json"),
+        (("hi", "--chat-template-kwargs", "no"), "'no' must be a JSON object"),
+        (("hi", "--chat-template-kwargs", "[1]"), "'[1]' must be a JSON object"),
+        (("hi", "--raw", "--chat-template-kwargs", '{"a": 1}'), "do not go together"),
+        (("hi", "--chat-template-kwargs", '{"messages": 1}'), "chat_template_kwargs names 'messages'"),
         (("hi", "-f", "/no/such/file"), "/no/such/file"),
     ],
 )

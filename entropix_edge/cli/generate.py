@@ -12,7 +12,7 @@ import click
 
 from ..config import DEFAULT_PRESET, AttentionChoice, GenerationConfig
 from ..strategy import load_preset
-from ..types import TokenEvent
+from ..types import CandidateEvent, TokenEvent
 from . import EXIT_FAILED, EXIT_INTERRUPTED
 from .console import console, print_json, wants_colour
 from .options import (
@@ -30,10 +30,10 @@ from .prompts import gather_prompt
 from .session import Session, fetch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from ..config import EngineConfig
+    from ..config import EngineConfig, Preset
     from ..engine import Engine, ReplyStream
     from ..render import Stats, TraceWriter
     from ..sessions import Deliberation
@@ -60,6 +60,15 @@ class _Options:
         sequences = VotingConfig(candidates=self.candidates.deliberate or 1).first_wave
         return dataclasses.replace(self.engine.config(self.attention), sequences=sequences)
 
+    def generation_config(self, load: Callable[[str], Preset]) -> GenerationConfig:
+        """How to generate, with presets from `load`."""
+        return dataclasses.replace(
+            self.sampling.config(load),
+            alternatives=self.output.alternatives,
+            parse_special=self.prompt.parse_special,
+            chat_template_kwargs=self.prompt.chat_template_kwargs,
+        )
+
 
 @click.command("generate")
 @takes(prompt=PromptOptions, model=ModelOptions, engine=EngineOptions)
@@ -85,7 +94,7 @@ def command(
     options = _Options(prompt, model, engine, attention, sampling, candidates, output)
     _check_output(options)
     engine_config = options.engine_config()
-    sampling.config(load_preset)  # what is wrong there is said before the model is loaded
+    options.generation_config(load_preset)  # what is wrong there is said before the model is loaded
     text = gather_prompt(prompt.prompt, prompt.prompt_option, prompt.files)
     with Session() as session:
         return _generate(session, text, engine_config, options)
@@ -95,7 +104,7 @@ def _generate(session: Session, prompt: str, engine_config: EngineConfig, option
     start = time.perf_counter()
     path = fetch(options.model.name, offline=options.model.offline)
     with session.engine(path, engine_config) as engine:
-        config = options.sampling.config(engine.preset, parse_special=options.prompt.parse_special)
+        config = options.generation_config(engine.preset)
         cache = options.prompt.prompt_cache
         if cache is not None and cache.exists():
             engine.load_prompt_cache(cache)
@@ -114,7 +123,13 @@ def _stream(engine: Engine, prompt: str, config: GenerationConfig, options: _Opt
         return engine.stream(prompt, config, system=system, raw=raw)
     from ..sessions import Deliberation, VotingConfig, extract
 
-    tokens = engine.tokenize_prompt(prompt, system=system, raw=raw, parse_special=config.parse_special)
+    tokens = engine.tokenize_prompt(
+        prompt,
+        system=system,
+        raw=raw,
+        parse_special=config.parse_special,
+        chat_template_kwargs=config.chat_template_kwargs,
+    )
     answer_of = (lambda text: extract(text, extractor)) if extractor else None
     return Deliberation(engine, tokens, config, VotingConfig(candidates=count), answer_of)
 
@@ -132,6 +147,10 @@ def _check_output(options: _Options) -> None:
         check_extractor(candidates.answer)
     if prompt.raw and prompt.system is not None:
         raise click.UsageError("--raw and --system do not go together: put the system message into the text")
+    if prompt.raw and prompt.chat_template_kwargs:
+        raise click.UsageError("--raw and --chat-template-kwargs do not go together: --raw leaves the template out")
+    if output.alternatives and not (output.trace or output.as_json):
+        raise click.UsageError("--alternatives are written to --trace and --json: give one of them too")
     cache, trace = prompt.prompt_cache, output.trace
     if cache is not None and not cache.parent.is_dir():
         raise click.UsageError(f"the prompt cache {cache} cannot be written: {cache.parent} is not a folder")
@@ -239,14 +258,21 @@ class _Run:
         return Stats(self._stream.reply(), startup_seconds=self._startup)
 
     def _record(self) -> dict[str, Any]:
+        from ..render import as_record
+
         reply = self._stream.reply()
-        return {
+        record: dict[str, Any] = {
             "model": str(self._engine.model.path.name),
             "text": reply.text,
             "finish_reason": reply.finish_reason,
             "seed": reply.seed,
             "stats": self._stats().as_record(),
         }
+        if self._config.alternatives:
+            record["tokens"] = [as_record(event) for event in reply.events]
+        if candidates := [event for event in reply.side_events if isinstance(event, CandidateEvent)]:
+            record["candidates"] = list(map(dataclasses.asdict, candidates))
+        return record
 
     def _preset_shown(self) -> str:
         name = self._options.sampling.preset

@@ -18,6 +18,7 @@ import click
 from ..config import (
     DEFAULT_MODEL,
     DEFAULT_PRESET,
+    MOST_ALTERNATIVES,
     SAMPLERS,
     AttentionChoice,
     EngineConfig,
@@ -27,7 +28,7 @@ from ..config import (
     SamplerName,
 )
 from .console import set_up_logging
-from .parameters import Attention, GpuLayers, Length, Seed
+from .parameters import Attention, GpuLayers, JsonObject, Length, Seed
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -242,12 +243,11 @@ class SamplingOptions:
         click.option("--stop", multiple=True, metavar="TEXT", help="End the reply before this text. Repeatable."),
     ]
 
-    def config(self, load: Callable[[str], Preset], *, parse_special: bool = False) -> GenerationConfig:
+    def config(self, load: Callable[[str], Preset]) -> GenerationConfig:
         """The same for a reply.
 
         Args:
             load: the preset of a name; an open engine's own `preset` knows what was fitted to the model.
-            parse_special: as in `GenerationConfig`.
 
         Raises:
             ConfigError: an unknown preset or key, or a value outside its range.
@@ -262,7 +262,6 @@ class SamplingOptions:
             seed=self.seed,
             n_predict=self.n_predict,
             stop=self.stop,
-            parse_special=parse_special,
         )
 
 
@@ -313,6 +312,16 @@ class PromptOptions:
     raw: Annotated[
         bool, click.option("--raw", is_flag=True, help="Take the prompt as it is, without the model's chat template.")
     ]
+    chat_template_kwargs: Annotated[
+        dict[str, Any],
+        click.option(
+            "--chat-template-kwargs",
+            type=JsonObject(),
+            default="{}",
+            metavar="JSON",
+            help="Variables for the chat template, such as '{\"enable_thinking\": false}'.",
+        ),
+    ]
     prompt_cache: Annotated[
         Path | None,
         click.option(
@@ -352,6 +361,16 @@ class OutputOptions:
             type=click.Path(path_type=Path, dir_okay=False),
             metavar="FILE",
             help="Write one JSON object a token.",
+        ),
+    ]
+    alternatives: Annotated[
+        int,
+        click.option(
+            "--alternatives",
+            type=click.IntRange(0, MOST_ALTERNATIVES),
+            default=0,
+            metavar="N",
+            help="Put the N most probable tokens at each place into --trace and --json. Default: 0.",
         ),
     ]
     as_json: Annotated[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import click
@@ -66,3 +67,21 @@ class Attention(click.ParamType["str | tuple[int, ...]"]):
         if all(part.strip().isdecimal() for part in parts):
             return tuple(int(part) for part in parts)
         return self.fail(f"{value!r} must be last, all, off, or layer numbers like 0,5,11.", param, ctx)
+
+
+class JsonObject(click.ParamType[dict[str, Any]]):
+    """A JSON object."""
+
+    name = "JSON"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, Any]:
+        """The value, or click's own error."""
+        if isinstance(value, dict):
+            return value
+        try:
+            found = json.loads(value)
+        except (ValueError, RecursionError):
+            found = None
+        if not isinstance(found, dict):
+            self.fail(f'{value!r} must be a JSON object, such as {{"enable_thinking": false}}.', param, ctx)
+        return found
