@@ -31,9 +31,24 @@ if TYPE_CHECKING:
         PromptError,
         TemplateError,
     )
-    from .sessions import Deliberation, VotingConfig
-    from .strategy import load_preset
-    from .types import AttentionMetrics, FinishReason, Metrics, Origin, Strategy, TokenEvent
+    from .hub import Progress
+    from .sessions import Deliberation, Vote, VotingConfig
+    from .strategy import load_preset, override
+    from .text import Message
+    from .types import (
+        Alternative,
+        AttentionMetrics,
+        BranchEvent,
+        CandidateEvent,
+        FallbackEvent,
+        FinishReason,
+        Metrics,
+        Origin,
+        RejectedEvent,
+        RewindEvent,
+        Strategy,
+        TokenEvent,
+    )
 
 __version__ = "0.1.0"
 
@@ -43,18 +58,28 @@ __all__ = [
     "Engine",
     "EngineConfig",
     "GenerationConfig",
+    "Message",
     "Preset",
-    "Reply",
-    "ReplyStream",
+    "Progress",
     "VotingConfig",
     "load_preset",
+    "override",
     # what comes back
+    "Alternative",
     "AttentionMetrics",
+    "BranchEvent",
+    "CandidateEvent",
+    "FallbackEvent",
     "FinishReason",
     "Metrics",
     "Origin",
+    "RejectedEvent",
+    "Reply",
+    "ReplyStream",
+    "RewindEvent",
     "Strategy",
     "TokenEvent",
+    "Vote",
     # what can go wrong
     "ConfigError",
     "ContextError",
@@ -73,9 +98,24 @@ __all__ = [
 _MODULES = {
     "engine": ("Engine", "Reply", "ReplyStream"),
     "config": ("EngineConfig", "GenerationConfig", "Preset"),
-    "sessions": ("Deliberation", "VotingConfig"),
-    "strategy": ("load_preset",),
-    "types": ("AttentionMetrics", "FinishReason", "Metrics", "Origin", "Strategy", "TokenEvent"),
+    "hub": ("Progress",),
+    "sessions": ("Deliberation", "Vote", "VotingConfig"),
+    "strategy": ("load_preset", "override"),
+    "text": ("Message",),
+    "types": (
+        "Alternative",
+        "AttentionMetrics",
+        "BranchEvent",
+        "CandidateEvent",
+        "FallbackEvent",
+        "FinishReason",
+        "Metrics",
+        "Origin",
+        "RejectedEvent",
+        "RewindEvent",
+        "Strategy",
+        "TokenEvent",
+    ),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 

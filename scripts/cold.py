@@ -80,7 +80,7 @@ def steps(loop: str, count: int) -> None:
     sys.executable = ""  # another process would compile for the processor, not for valgrind's
     sampler = "greedy" if loop == "greedy" else "entropix"
     preset = load_preset("article" if loop == "greedy" else loop)
-    task = Task(preset=preset, sampler=sampler, seed=0, n_predict=-1, stop=(), room=1 << 16)
+    task = Task(preset=preset, sampler=sampler, seed=0, n_predict=-1, stop=(), capacity=1 << 16)
     scheduler = Scheduler(Decoder(), 1)
     scheduler.add(generate(range(3), task, Words(), lambda event: None), 1 << 16)
     for _ in range(count):

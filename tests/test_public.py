@@ -8,7 +8,10 @@ import entropix_edge
 
 def test_the_public_names_are_these() -> None:
     assert sorted(entropix_edge.__all__) == [
+        "Alternative",
         "AttentionMetrics",
+        "BranchEvent",
+        "CandidateEvent",
         "ConfigError",
         "ContextError",
         "Deliberation",
@@ -17,9 +20,11 @@ def test_the_public_names_are_these() -> None:
         "Engine",
         "EngineConfig",
         "EntropixError",
+        "FallbackEvent",
         "FinishReason",
         "GenerationConfig",
         "Hint",
+        "Message",
         "Metrics",
         "MetricsError",
         "ModelError",
@@ -27,14 +32,19 @@ def test_the_public_names_are_these() -> None:
         "ModelNotFoundError",
         "Origin",
         "Preset",
+        "Progress",
         "PromptError",
+        "RejectedEvent",
         "Reply",
         "ReplyStream",
+        "RewindEvent",
         "Strategy",
         "TemplateError",
         "TokenEvent",
+        "Vote",
         "VotingConfig",
         "load_preset",
+        "override",
     ]
 
 
