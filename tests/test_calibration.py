@@ -33,10 +33,9 @@ from entropix_edge.evaluation.calibration import (
     settings,
     shares,
     shipped_prompts,
-    thresholds,
 )
 from entropix_edge.storage import config_folder, fingerprint
-from entropix_edge.strategy import THRESHOLDS, load_fitted, preset_names, read_fitted, read_preset
+from entropix_edge.strategy import THRESHOLDS, load_fitted, preset_names, read_fitted, read_preset, thresholds
 
 EDGE = load_preset("edge")
 ASKED = Questionnaire(("hello", "why?", "one two three", "a", "write a story"), n_predict=90, sequences=2)
@@ -405,6 +404,9 @@ def test_two_models_are_a_usage_error(capsys: pytest.CaptureFixture[str], monkey
     assert "one.gguf" in capsys.readouterr().err
 
 
+OWN = "e6bc65c95c37e6fc"  # the default model's fingerprint
+
+
 def test_the_fits_that_ship_hold() -> None:
     folder = Path(str(strategy.__file__)).parent / "presets" / "fitted"
     files = sorted(folder.glob("*.toml"))
@@ -412,5 +414,26 @@ def test_the_fits_that_ship_hold() -> None:
     for file in files:
         fitted = load_fitted(file.stem, folder)
         assert fitted is not None
-        assert thresholds(fitted) != thresholds(EDGE)
+        assert (fitted == EDGE) == (file.stem == OWN)
         assert fitted.sampler == EDGE.sampler
+
+
+@pytest.mark.model
+def test_the_default_model_has_the_thresholds_that_were_set_on_it(default_model: Path) -> None:
+    assert fingerprint(default_model) == OWN
+
+
+def test_whose_thresholds_are_used_is_said_once(tiny_model: Path, caplog: pytest.LogCaptureFixture) -> None:
+    said = "no thresholds are fitted to tiny.gguf: it uses the default model's until it is calibrated"
+    with Engine.open(tiny_model, CONFIG) as engine:
+        for changes in ({"sampler": "greedy"}, {"preset": "article"}, {"preset": fit(uniform(10, 20), EDGE)}):
+            engine.generate("hi", GenerationConfig(n_predict=1, **changes))
+        assert said not in caplog.messages
+        for preset in ("edge", EDGE):
+            engine.generate("hi", GenerationConfig(n_predict=1, preset=preset))
+        assert caplog.messages.count(said) == 1
+    write_fitted(tiny_model)
+    caplog.clear()
+    with Engine.open(tiny_model, CONFIG) as engine:
+        engine.generate("hi", GenerationConfig(n_predict=1))
+        assert said not in caplog.messages

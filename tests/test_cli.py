@@ -52,12 +52,13 @@ def one_line(error: str) -> str:
 
 
 def test_standard_output_is_the_text_and_nothing_else(generate: Cli) -> None:
-    first, second = generate("hello"), generate("hello")
+    sampler = ("--sampler", "temperature")  # that of the table says whose thresholds it uses
+    first, second = generate("hello", *sampler), generate("hello", *sampler)
     assert first == second
     assert first.code == 0
     assert first.err == ""
     assert first.out.endswith("\n")
-    as_json = json.loads(generate("hello", "--json").out)
+    as_json = json.loads(generate("hello", *sampler, "--json").out)
     assert first.out.rstrip("\n") == as_json["text"].rstrip("\n")
 
 

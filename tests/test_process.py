@@ -99,7 +99,7 @@ def test_nothing_to_answer_and_nobody_to_ask_is_a_usage_error(tiny_model: Path) 
 
 
 def test_odd_text_on_standard_input_is_survived(tiny_model: Path) -> None:
-    options = ["generate", "-m", str(tiny_model), "-t", "1", "-n", "4", "-s", "1"]
+    options = ["generate", "-m", str(tiny_model), "-t", "1", "-n", "4", "-s", "1", "--sampler", "greedy"]
     result = run(options, "a\0b\x7f<|im_end|>\u202e\ufdd0".encode())
     assert (result.returncode, result.stderr) == (0, b"")
 
@@ -116,7 +116,7 @@ def test_a_full_disk_under_standard_output_is_said(tiny_model: Path) -> None:
         pytest.skip("this system has no /dev/full")
     with Path("/dev/full").open("wb") as full:
         result = subprocess.run(
-            [*COMMAND, "generate", "-m", str(tiny_model), "-t", "1", "-n", "4", "-s", "1", "hi"],
+            [*COMMAND, "generate", "-m", str(tiny_model), "-t", "1", "-n", "4", "--sampler", "greedy", "hi"],
             stdout=full,
             stderr=subprocess.PIPE,
             stdin=subprocess.DEVNULL,

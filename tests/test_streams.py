@@ -191,7 +191,7 @@ def read_terminal(leader: int) -> bytes:
 
 @pytest.fixture
 def ask(tiny_model: Path) -> list[str]:
-    return [*COMMAND, "generate", "-m", str(tiny_model), "-t", "1", "-n", "8", "-s", "1"]
+    return [*COMMAND, "generate", "-m", str(tiny_model), "-t", "1", "-n", "8", "--sampler", "greedy"]
 
 
 @pytest.fixture

@@ -99,7 +99,8 @@ def _measure(
 
 
 def _report(observations: Sequence[Observation], before: Preset, fitted: Preset) -> None:
-    from ..evaluation.calibration import DECILES, deciles, shares, thresholds
+    from ..evaluation.calibration import DECILES, deciles, shares
+    from ..strategy import thresholds
     from ..types import Strategy
 
     out = output()

@@ -17,7 +17,7 @@ from ..errors import ContextError, Hint, PromptError, TemplateError
 from ..hub import resolve
 from ..llama import Model, read_state, write_state
 from ..storage import config_folder, fingerprint
-from ..strategy import load_fitted, load_preset
+from ..strategy import load_fitted, load_preset, thresholds
 from ..text import Renderer
 from .opening import open_context, prepare
 from .prompt import PromptTokenizer
@@ -51,6 +51,7 @@ class Engine:
         self._scheduler = Scheduler(context, config.sequences, prompt_chunk=config.prompt_chunk)
         self._decoding = threading.RLock()
         self._closed = False
+        self._told = False  # whose thresholds are used
 
     @classmethod
     def open(
@@ -111,8 +112,6 @@ class Engine:
             folder = config_folder() / "presets"
         with contextlib.suppress(OSError):  # the file is gone, which an open model does not mind
             found = load_fitted(fingerprint(self.model.path), folder)
-        if found is None:
-            logger.debug("no thresholds are fitted to this model: those of the default model are used")
         return found
 
     def preset(self, name: str = DEFAULT_PRESET) -> Preset:
@@ -262,6 +261,8 @@ class Engine:
         reserve = len(prompt) + len(begun) + GROWTH
         if config.n_predict >= 0:
             reserve = capacity = min(len(prompt) + config.n_predict, capacity)
+        if config.sampler == "entropix":
+            self._say_whose_thresholds(preset)
         task = Task(
             preset=preset,
             sampler=config.sampler,
@@ -343,6 +344,15 @@ class Engine:
     def _check_open(self) -> None:
         if self._closed:
             raise ContextError("the engine is closed: open it again")
+
+    def _say_whose_thresholds(self, preset: Preset) -> None:
+        """Say once that a reply acts on thresholds that were set on another model."""
+        if self._told or self.fitted is not None or thresholds(preset) != thresholds(load_preset(DEFAULT_PRESET)):
+            return
+        self._told = True
+        logger.warning(
+            "no thresholds are fitted to %s: it uses the default model's until it is calibrated", self.model.path.name
+        )
 
     def _checked(self, tokens: Sequence[int]) -> tuple[int, ...]:
         """Token ids as plain integers, each of this vocabulary."""

@@ -18,7 +18,7 @@ import numpy as np
 from ..config import DEFAULT_PRESET, GenerationConfig
 from ..errors import ConfigError, ModelError, PromptError
 from ..storage import Log, LogFormat
-from ..strategy import THRESHOLDS, classify, load_preset, override
+from ..strategy import THRESHOLDS, classify, load_preset, override, thresholds
 from ..types import Metrics, Strategy
 
 if TYPE_CHECKING:
@@ -256,15 +256,6 @@ def fit(observations: Sequence[Observation], base: Preset) -> Preset:
         value = float(np.quantile([getattr(observation, quantity) for observation in observations], TARGETS[key]))
         fitted[key] = round(max(value, FLOORS.get(key, 0.0)), 3)
     return override(base, fitted)
-
-
-def thresholds(preset: Preset) -> dict[str, float]:
-    """A preset's values of what is fitted."""
-    values = {}
-    for key in THRESHOLDS:
-        section, name = key.split(".")
-        values[key] = float(getattr(getattr(preset, section), name))
-    return values
 
 
 def deciles(observations: Sequence[Observation]) -> dict[str, list[float]]:

@@ -10,6 +10,7 @@ from .presets import (
     preset_names,
     read_fitted,
     read_preset,
+    thresholds,
 )
 from .table import classify, plan, reads_attention
 
@@ -27,4 +28,5 @@ __all__ = [
     "read_fitted",
     "read_preset",
     "reads_attention",
+    "thresholds",
 ]

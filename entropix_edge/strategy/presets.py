@@ -81,6 +81,15 @@ def load_fitted(fingerprint: str, folder: Path | None) -> Preset | None:
     return None
 
 
+def thresholds(preset: Preset) -> dict[str, float]:
+    """A preset's values of what is fitted."""
+    values = {}
+    for key in THRESHOLDS:
+        section, name = key.split(".")
+        values[key] = float(getattr(getattr(preset, section), name))
+    return values
+
+
 def read_fitted(text: str) -> Preset:
     """The default preset with fitted thresholds, from TOML text. What else the text leaves out is the default's.
 
