@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import PromptError, TemplateError
 from ..text import ChatTemplate, ControlText, Renderer, as_messages, clean
+from .retained import retained
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -45,6 +46,7 @@ class PromptTokenizer:
         raw: bool = False,
         parse_special: bool = False,
         chat_template_kwargs: Mapping[str, Any] | None = None,
+        earlier: Sequence[int] = (),
     ) -> list[int]:
         """The tokens that a prompt becomes, which begin with one BOS where the model wants one.
 
@@ -54,6 +56,7 @@ class PromptTokenizer:
             raw: take the text as it is, without the chat template.
             parse_special: read control-token text in it as control tokens.
             chat_template_kwargs: variables for the chat template; values that JSON can hold.
+            earlier: the tokens of the conversation so far, kept as far as the template renders it as it was.
 
         Raises:
             PromptError: it is empty or malformed.
@@ -72,26 +75,26 @@ class PromptTokenizer:
             if not isinstance(prompt, str) or system is not None or chat_template_kwargs:
                 raise TemplateError(f"{self._model.path.name} has no chat template: give one text and nothing else")
             return self._plain(prompt, parse_special)
-        return self._chat(self.chat_template, messages, parse_special, chat_template_kwargs)
+        parts = self._rendered(self.chat_template, messages, parse_special, chat_template_kwargs)
+        return tokenize_parts(parts, self._model.vocabulary, earlier)
 
     def _plain(self, text: str, parse_special: bool) -> list[int]:
         text = clean(text)
         self._check_writable(text)
         return self._model.vocabulary.tokenize(text, add_bos=True, parse_special=parse_special)
 
-    def _chat(
+    def _rendered(
         self,
         template: ChatTemplate,
         messages: list[Message],
         parse_special: bool,
         variables: Mapping[str, Any] | None,
-    ) -> list[int]:
+    ) -> list[tuple[str, bool]]:
         vocabulary = self._model.vocabulary
         said = "\n".join(message["content"] for message in messages)
         self._check_writable(said)
         control = ControlText([] if parse_special else vocabulary.special_texts_in(said))
-        parts = control.split(template.render(control.mark(messages), variables))
-        return tokenize_parts(parts, vocabulary)
+        return control.split(template.render(control.mark(messages), variables))
 
     def _check_writable(self, text: str) -> None:
         lacking = self._model.vocabulary.unwritable_in(text)
@@ -101,20 +104,19 @@ class PromptTokenizer:
             )
 
 
-def tokenize_parts(parts: Sequence[tuple[str, bool]], vocabulary: Vocabulary) -> list[int]:
+def tokenize_parts(parts: Sequence[tuple[str, bool]], vocabulary: Vocabulary, earlier: Sequence[int] = ()) -> list[int]:
     """The tokens of a rendered prompt, with BOS before them where the model wants it and the text has none.
 
     Args:
         parts: from `ControlText.split`: texts, each with whether control tokens are read in it.
         vocabulary: the model's.
+        earlier: tokens of an earlier prompt and the reply to it, kept as far as they spell the same: see `retained`.
     """
-    tokens: list[int] = []
-    after_template = True
-    for text, is_template in parts:
-        # a template's control token begins the text after it anew, whoever wrote that
-        anew = not tokens or (after_template and vocabulary.ends_in_special(tokens))
+    tokens, rest, anew = retained(earlier, parts, vocabulary)
+    for text, is_template in rest:
         tokens += vocabulary.tokenize(text, parse_special=is_template, continues=not anew)
-        after_template = is_template
+        # a template's control token begins the text after it anew, whoever wrote that
+        anew = not tokens or (is_template and vocabulary.is_special(tokens[-1]))
     if vocabulary.adds_bos and tokens[:1] != [vocabulary.bos_id]:
         tokens.insert(0, vocabulary.bos_id)
     return tokens

@@ -13,11 +13,12 @@ from ..errors import ModelFileError
 from .lifetime import Handle, forget_handles
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection
 
 _NO_TOKEN = -1
 _RARE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\U00040000-\U0010ffff]")
 _SPACE = "▁"
+_SPECIAL = llama.LLAMA_TOKEN_ATTR_CONTROL | llama.LLAMA_TOKEN_ATTR_UNKNOWN | llama.LLAMA_TOKEN_ATTR_USER_DEFINED
 _LONE = "\U0010fffe"  # no character: vocabularies write it in bytes, so that no token reaches over its end
 
 
@@ -32,6 +33,7 @@ class Vocabulary:
         self.size: int = llama.llama_vocab_n_tokens(handle)
         self._pieces: dict[int, bytes] = {}  # of tokens met so far, like `_ends`: a call into C costs 10 µs and more
         self._ends: dict[int, bool] = {}
+        self._special: dict[int, bool] = {}
         self.thinking = self._thinking_tags()
 
     def tokenize(
@@ -54,7 +56,7 @@ class Vocabulary:
         """
         tokens = self._continued(text, parse_special) if continues else self._tokenize(text, parse_special)
         if self._is_sentencepiece and not parse_special:
-            apart = [self.label(token) for token in set(tokens) if self._is_special(token)]
+            apart = [self.label(token) for token in set(tokens) if self.is_special(token)]
             apart += [_SPACE] * (_SPACE in text)
             if apart:
                 tokens = self._between(apart, text, continues)
@@ -76,7 +78,7 @@ class Vocabulary:
 
     def _continued(self, text: str, parse_special: bool) -> list[int]:
         """The tokens of a text that gets no space: the space goes before a character that merges with nothing."""
-        if not self._puts_space or not text:
+        if not self.puts_space or not text:
             return self._tokenize(text, parse_special)
         return self._tokenize(_LONE + text, parse_special)[len(self._tokenize(_LONE, False)) :]
 
@@ -107,7 +109,8 @@ class Vocabulary:
         return [token for token in sign if token is not None] if None not in sign else self._tokenize(_SPACE, False)
 
     @cached_property
-    def _puts_space(self) -> bool:
+    def puts_space(self) -> bool:
+        """Whether a space is put before what begins a text."""
         return b"".join(map(self.piece, self._tokenize("a", False))).startswith(b" ")
 
     def _thinking_tags(self) -> tuple[int, int] | None:
@@ -150,15 +153,18 @@ class Vocabulary:
         special = llama.LLAMA_TOKEN_ATTR_CONTROL | llama.LLAMA_TOKEN_ATTR_UNKNOWN
         return bool(llama.llama_vocab_get_attr(self._handle, token) & special)
 
-    def _is_special(self, token: int) -> bool:
+    def is_special(self, token: int) -> bool:
         """Whether llama.cpp cuts texts at a token: a control token, or one that was added to the vocabulary."""
-        special = llama.LLAMA_TOKEN_ATTR_CONTROL | llama.LLAMA_TOKEN_ATTR_UNKNOWN | llama.LLAMA_TOKEN_ATTR_USER_DEFINED
-        return bool(llama.llama_vocab_get_attr(self._handle, token) & special)
+        known = self._special.get(token)
+        if known is None:
+            attributes = llama.llama_vocab_get_attr(self._handle, token)
+            known = self._special[token] = bool(attributes & _SPECIAL)
+        return known
 
     def special_texts_in(self, text: str) -> list[str]:
         """The parts of a text that would not be read as they stand where control tokens are allowed."""
         found = set(self.tokenize(text, parse_special=True))
-        cuts = self._is_special if self._is_sentencepiece else self.is_control
+        cuts = self.is_special if self._is_sentencepiece else self.is_control
         texts = [self.label(token) for token in found if cuts(token)]
         return [*texts, _SPACE] if self._is_sentencepiece and _SPACE in text else texts
 
@@ -167,10 +173,6 @@ class Vocabulary:
         rare = sorted(set(_RARE.findall(text)))
         written = {letter: b"".join(map(self.piece, self.tokenize(letter, continues=True))) for letter in rare}
         return [letter for letter in rare if written[letter] != letter.encode()]
-
-    def ends_in_special(self, tokens: Sequence[int]) -> bool:
-        """Whether the last token is one after which llama.cpp begins a text anew."""
-        return bool(tokens) and self._is_special(tokens[-1])
 
     @property
     def bos_id(self) -> int:
