@@ -49,7 +49,7 @@ def main() -> None:
         print(f"{policy}, {len(own)} problems")
         for name, right in counts.items():
             share, low, high = wilson(sum(right), len(own))
-            print(f"  {name:<16} {100 * share:.1f} % ({100 * low:.0f} to {100 * high:.0f})")
+            print(f"  {name:<20} {100 * share:.1f} % ({100 * low:.0f} to {100 * high:.0f})")
 
 
 if __name__ == "__main__":
