@@ -32,7 +32,7 @@ if TYPE_CHECKING:
         TemplateError,
     )
     from .hub import Progress
-    from .sessions import Deliberation, Vote, VotingConfig
+    from .sessions import Conversation, Deliberation, PendingTurn, Turn, Vote, VotingConfig
     from .strategy import load_preset, override
     from .text import Message
     from .types import (
@@ -54,6 +54,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     # open a model and talk to it
+    "Conversation",
     "Deliberation",
     "Engine",
     "EngineConfig",
@@ -73,12 +74,14 @@ __all__ = [
     "FinishReason",
     "Metrics",
     "Origin",
+    "PendingTurn",
     "RejectedEvent",
     "Reply",
     "ReplyStream",
     "RewindEvent",
     "Strategy",
     "TokenEvent",
+    "Turn",
     "Vote",
     # what can go wrong
     "ConfigError",
@@ -99,7 +102,7 @@ _MODULES = {
     "engine": ("Engine", "Reply", "ReplyStream"),
     "config": ("EngineConfig", "GenerationConfig", "Preset"),
     "hub": ("Progress",),
-    "sessions": ("Deliberation", "Vote", "VotingConfig"),
+    "sessions": ("Conversation", "Deliberation", "PendingTurn", "Turn", "Vote", "VotingConfig"),
     "strategy": ("load_preset", "override"),
     "text": ("Message",),
     "types": (

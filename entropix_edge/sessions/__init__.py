@@ -1,6 +1,18 @@
-"""More than one reply: candidates that vote, and the answers in them."""
+"""More than one reply: conversations, candidates that vote, and the answers in them."""
 
 from .answers import check_extractor, extract, right
 from .candidates import Deliberation, Vote, VotingConfig, lead_is_safe
+from .conversation import Conversation, PendingTurn, Turn
 
-__all__ = ["Deliberation", "Vote", "VotingConfig", "check_extractor", "extract", "lead_is_safe", "right"]
+__all__ = [
+    "Conversation",
+    "Deliberation",
+    "PendingTurn",
+    "Turn",
+    "Vote",
+    "VotingConfig",
+    "check_extractor",
+    "extract",
+    "lead_is_safe",
+    "right",
+]

@@ -1,0 +1,181 @@
+"""Conversations: what each turn decodes, the way back, other ways on from a token, files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import tiny_gguf
+
+from entropix_edge import (
+    ContextError,
+    Conversation,
+    Engine,
+    EngineConfig,
+    FinishReason,
+    GenerationConfig,
+    PromptError,
+    VotingConfig,
+)
+
+THINKING = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
+    "{% if message['role'] == 'assistant' and not loop.last %}"
+    "{{ message['content'].split('!')[-1] }}{% else %}{{ message['content'] }}{% endif %}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+"""Leaves out what an assistant said before its last exclamation mark, as others leave out thoughts."""
+
+QUESTIONS = ["hello", "Why?", "and then", "the quick brown fox", "good night"]
+
+
+@pytest.fixture(scope="module", params=["plain", "thinking"])
+def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    template = THINKING if request.param == "thinking" else tiny_gguf.CHATML
+    path = tiny_gguf.write_llama(tmp_path_factory.mktemp("talk") / "tiny.gguf", template=template)
+    with Engine.open(path, EngineConfig(threads=1, ctx_size=512, exact=True, sequences=2)) as opened:
+        yield opened
+
+
+def config(seed: int = 1, n_predict: int = 12) -> GenerationConfig:
+    return GenerationConfig(preset="article", sampler="temperature", seed=seed, n_predict=n_predict)
+
+
+def talk(engine: Engine, questions: list[str], seed: int = 1) -> Conversation:
+    conversation = Conversation(engine, system="be short")
+    for number, question in enumerate(questions):
+        with conversation.ask(question, config(seed + number)) as turn:
+            list(turn)
+    return conversation
+
+
+def test_a_turn_decodes_only_what_is_new(engine: Engine) -> None:
+    """The tokens that the template puts around a question and the question itself, and nothing of what was said."""
+    engine.forget()
+    conversation = talk(engine, QUESTIONS)
+    for earlier, later in zip(conversation.turns, conversation.turns[1:], strict=False):
+        assert later.reply
+        said = (*earlier.prompt_ids, *earlier.reply_ids)
+        kept = 0
+        while kept < min(len(said), len(later.prompt_ids)) and said[kept] == later.prompt_ids[kept]:
+            kept += 1
+        held = len(said) - 1  # a reply's last token is not decoded
+        decoded = later.reply.prompt_tokens - later.reply.cached_tokens
+        assert decoded == len(later.prompt_ids) - min(kept, held, len(later.prompt_ids) - 1)
+        if "!" not in earlier.text:  # rendered as it was
+            assert kept >= len(said) - 2, "all but what ends the turn"
+        assert later.prompt_ids[: len(earlier.prompt_ids)] == earlier.prompt_ids
+
+
+def test_what_is_said_is_in_the_messages(engine: Engine) -> None:
+    conversation = talk(engine, QUESTIONS[:2])
+    assert [message["role"] for message in conversation.messages] == ["user", "assistant"] * 2
+    assert conversation.messages[0]["content"] == "hello"
+    assert conversation.messages[1]["content"] == conversation.turns[0].text
+
+
+def test_a_step_can_be_undone(engine: Engine) -> None:
+    conversation = talk(engine, QUESTIONS[:2])
+    before = conversation.turns
+    with conversation.regenerate(config(seed=77)) as turn:
+        list(turn)
+    assert conversation.turns[:-1] == before[:-1]
+    assert conversation.turns[-1].question == before[-1].question
+    assert conversation.turns[-1].reply_ids != before[-1].reply_ids
+    conversation.set_turns(conversation.turns[1:])
+    assert len(conversation.turns) == 1
+    assert conversation.undo()
+    assert conversation.undo()
+    assert conversation.turns == before
+    while conversation.undo():
+        pass
+    assert conversation.turns == ()
+
+
+def test_going_on_from_another_token_keeps_the_ids_before_it(engine: Engine) -> None:
+    conversation = talk(engine, ["hello"])
+    first = conversation.turns[-1]
+    other = next(token for token in (70, 71) if token != first.reply_ids[4])
+    with conversation.go_on_from(4, [other], config(seed=5)) as turn:
+        list(turn)
+    gone_on = conversation.turns[-1]
+    assert gone_on.reply_ids[:5] == (*first.reply_ids[:4], other)
+    assert gone_on.prompt_ids == first.prompt_ids
+    assert gone_on.reply
+    assert gone_on.reply.cached_tokens >= len(first.prompt_ids), "nothing is decoded again"
+    assert gone_on.text.startswith(engine.model.vocabulary.piece(first.reply_ids[0]).decode("utf-8", "ignore"))
+    assert conversation.undo()
+    assert conversation.turns == (first,)
+    with pytest.raises(PromptError, match="token 99 is not in the reply"):
+        conversation.go_on_from(99, [other])
+
+
+def test_a_reply_that_is_left_early_is_kept_as_far_as_it_went(engine: Engine) -> None:
+    conversation = Conversation(engine)
+    with conversation.ask("hello", config(n_predict=50)) as turn:
+        for event in turn:
+            if event.index == 3:
+                break
+    (kept,) = conversation.turns
+    assert 4 <= len(kept.reply_ids) < 50
+    assert kept.finish_reason is FinishReason.CANCELLED
+    with conversation.ask("Why?", config()) as turn:
+        list(turn)
+    assert len(conversation.turns) == 2
+
+
+def test_what_does_not_fit_leaves_the_conversation_as_it_was(engine: Engine) -> None:
+    conversation = talk(engine, QUESTIONS[:1])
+    before = conversation.turns
+    with pytest.raises(PromptError, match="context"):
+        conversation.ask("x" * 600, config())
+    with pytest.raises(PromptError, match="empty"):
+        conversation.ask("  ", config())
+    assert conversation.turns == before
+    assert engine.free == (10, 512)
+
+
+def test_candidates_can_answer_a_turn(engine: Engine) -> None:
+    conversation = Conversation(engine)
+    with conversation.ask("hello", config(), voting=VotingConfig(candidates=3)) as turn:
+        said = "".join(event.text for event in turn)
+    assert conversation.turns[-1].text == said
+    with conversation.ask("Why?", config()) as turn:
+        list(turn)
+    assert len(conversation.turns) == 2
+
+
+def test_a_conversation_is_written_and_read_again(engine: Engine, tmp_path: Path) -> None:
+    conversation = talk(engine, QUESTIONS[:3])
+    path = tmp_path / "talk.json"
+    conversation.save(path)
+    again = Conversation.load(path, engine)
+    assert again.messages == conversation.messages
+    assert again.system == "be short"
+    assert [turn.reply_ids for turn in again.turns] == [turn.reply_ids for turn in conversation.turns]
+    texts = []
+    for each in (conversation, again):
+        engine.forget()
+        with each.ask("and now?", config(seed=9)) as turn:
+            texts.append("".join(event.text for event in turn))
+    assert texts[0] == texts[1]
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[1]", '{"format": "entropix-edge conversation 1", "turns": [3]}'])
+def test_what_is_not_a_conversation_is_refused(engine: Engine, tmp_path: Path, content: str) -> None:
+    path = tmp_path / "talk.json"
+    path.write_text(content)
+    with pytest.raises(ContextError, match="is not a conversation"):
+        Conversation.load(path, engine)
+
+
+def test_another_models_conversation_is_refused(engine: Engine, tmp_path: Path) -> None:
+    path = tmp_path / "talk.json"
+    talk(engine, QUESTIONS[:1]).save(path)
+    other = tiny_gguf.write_llama(tmp_path / "other.gguf", weights=tiny_gguf.random_weights(tiny_gguf.Shape(), seed=1))
+    with (
+        Engine.open(other, EngineConfig(threads=1, ctx_size=256)) as stranger,
+        pytest.raises(ContextError, match=r"a conversation with tiny\.gguf, and this model is other\.gguf"),
+    ):
+        Conversation.load(path, stranger)
