@@ -22,18 +22,28 @@ from entropix_edge import (
 THINKING = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
     "{% if message['role'] == 'assistant' and not loop.last %}"
-    "{{ message['content'].split('!')[-1] }}{% else %}{{ message['content'] }}{% endif %}<|im_end|>\n"
+    "{{ message['content'].split('v')[-1] }}{% else %}{{ message['content'] }}{% endif %}<|im_end|>\n"
     "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-"""Leaves out what an assistant said before its last exclamation mark, as others leave out thoughts."""
+"""Leaves out what an assistant said before its last v, as others leave out thoughts."""
 
 QUESTIONS = ["hello", "Why?", "and then", "the quick brown fox", "good night"]
+
+
+def ascii_weights() -> tiny_gguf.Weights:
+    """Weights of a model that writes printable ASCII, which a next prompt can spell."""
+    weights = tiny_gguf.random_weights(tiny_gguf.Shape(), sharpness=4.0)
+    printable = {tiny_gguf.TOKENS.index(chr(code)) for code in range(33, 127)}
+    weights["output.weight"][[token for token in range(tiny_gguf.N_VOCAB) if token not in printable]] = 0
+    return weights
 
 
 @pytest.fixture(scope="module", params=["plain", "thinking"])
 def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     template = THINKING if request.param == "thinking" else tiny_gguf.CHATML
-    path = tiny_gguf.write_llama(tmp_path_factory.mktemp("talk") / "tiny.gguf", template=template)
+    path = tiny_gguf.write_llama(
+        tmp_path_factory.mktemp("talk") / "tiny.gguf", weights=ascii_weights(), template=template
+    )
     with Engine.open(path, EngineConfig(threads=1, ctx_size=512, exact=True, sequences=2)) as opened:
         yield opened
 
@@ -54,6 +64,7 @@ def test_a_turn_decodes_only_what_is_new(engine: Engine) -> None:
     """The tokens that the template puts around a question and the question itself, and nothing of what was said."""
     engine.forget()
     conversation = talk(engine, QUESTIONS)
+    assert any("v" in turn.text for turn in conversation.turns[:-1])
     for earlier, later in zip(conversation.turns, conversation.turns[1:], strict=False):
         assert later.reply
         said = (*earlier.prompt_ids, *earlier.reply_ids)
@@ -63,9 +74,11 @@ def test_a_turn_decodes_only_what_is_new(engine: Engine) -> None:
         held = len(said) - 1  # a reply's last token is not decoded
         decoded = later.reply.prompt_tokens - later.reply.cached_tokens
         assert decoded == len(later.prompt_ids) - min(kept, held, len(later.prompt_ids) - 1)
-        if "!" not in earlier.text:  # rendered as it was
+        left_out = "v" in earlier.text and THINKING in str(engine.model.chat_template)
+        if not left_out:  # rendered as it was
             assert kept >= len(said) - 2, "all but what ends the turn"
-        assert later.prompt_ids[: len(earlier.prompt_ids)] == earlier.prompt_ids
+        if not left_out:
+            assert later.prompt_ids[: len(earlier.prompt_ids)] == earlier.prompt_ids
 
 
 def test_what_is_said_is_in_the_messages(engine: Engine) -> None:
@@ -90,7 +103,7 @@ def test_a_step_can_be_undone(engine: Engine) -> None:
     assert conversation.turns == before
     while conversation.undo():
         pass
-    assert conversation.turns == ()
+    assert not conversation.turns
 
 
 def test_going_on_from_another_token_keeps_the_ids_before_it(engine: Engine) -> None:

@@ -140,6 +140,8 @@ class Conversation:
         voting: VotingConfig | None,
         answer_of: Callable[[str], str | None] | None,
     ) -> PendingTurn:
+        if not question.strip():
+            raise PromptError("the question is empty: give the text to answer")
         prompt = self._engine.prompts.tokenize(
             [*_messages(turns), {"role": "user", "content": question}],
             system=self.system,
