@@ -32,7 +32,7 @@ QUESTIONS = ["hello", "Why?", "and then", "the quick brown fox", "good night"]
 
 def ascii_weights() -> tiny_gguf.Weights:
     """Weights of a model that writes printable ASCII, which a next prompt can spell."""
-    weights = tiny_gguf.random_weights(tiny_gguf.Shape(), sharpness=4.0)
+    weights = tiny_gguf.random_weights(tiny_gguf.Shape(), sharpness=2.0)
     printable = {tiny_gguf.TOKENS.index(chr(code)) for code in range(33, 127)}
     weights["output.weight"][[token for token in range(tiny_gguf.N_VOCAB) if token not in printable]] = 0
     return weights
