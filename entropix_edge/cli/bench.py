@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import click
 
@@ -24,8 +23,7 @@ if TYPE_CHECKING:
 _Attention = Literal["off", "last", "all"]
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class _BenchOptions:
+class _BenchOptions(NamedTuple):
     """What is measured."""
 
     n_prompt: Annotated[

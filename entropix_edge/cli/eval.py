@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import click
 
@@ -29,8 +29,7 @@ if TYPE_CHECKING:
 _PROMPT_CELLS = 512  # tokens of context for the prompt of each problem in flight
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class _EvalOptions:
+class _EvalOptions(NamedTuple):
     """What is asked of whom, and what is told of it."""
 
     tasks: Annotated[Path | None, click.argument("tasks", type=click.Path(path_type=Path), required=False)]

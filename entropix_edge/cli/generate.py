@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -41,8 +41,7 @@ if TYPE_CHECKING:
     from .interrupt import Interrupt
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Options:
+class _Options(NamedTuple):
     """All that the command was given."""
 
     prompt: PromptOptions

@@ -1,17 +1,14 @@
-"""Options that several commands share: dataclasses whose annotations hold the option that fills each field.
+"""Options that several commands share: tuples whose annotations hold the option that fills each field.
 
 @click.command("generate")
 @takes(model=ModelOptions, engine=EngineOptions)
 def command(model: ModelOptions, engine: EngineOptions) -> int: ...
 """
 
-from __future__ import annotations
-
-import dataclasses
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_type_hints
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_type_hints
 
 import click
 
@@ -29,6 +26,8 @@ from ..config import (
 )
 from .console import set_up_logging
 from .parameters import Attention, GpuLayers, JsonObject, Length, Seed
+
+# annotations are not deferred here: the options in them would be compiled anew at each start
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -98,8 +97,7 @@ def attention_option(default: str | None, told: str) -> Callable[[Command], Comm
     )
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class ModelOptions:
+class ModelOptions(NamedTuple):
     """Which model, and where it may come from."""
 
     model: Annotated[
@@ -129,8 +127,7 @@ class ModelOptions:
         return self.hf_repo or self.model or DEFAULT_MODEL
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class EngineOptions:
+class EngineOptions(NamedTuple):
     """How the model is opened; attention apart, whose default differs from command to command."""
 
     ctx_size: Annotated[
@@ -180,8 +177,7 @@ class EngineOptions:
         )
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class SamplingOptions:
+class SamplingOptions(NamedTuple):
     """How tokens are chosen, and how many."""
 
     n_predict: Annotated[
@@ -265,8 +261,7 @@ class SamplingOptions:
         )
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class CandidateOptions:
+class CandidateOptions(NamedTuple):
     """Whether several replies are generated, and how the best is found."""
 
     deliberate: Annotated[
@@ -289,8 +284,7 @@ class CandidateOptions:
     ]
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class PromptOptions:
+class PromptOptions(NamedTuple):
     """What is asked, and how it is read."""
 
     prompt: Annotated[str | None, click.argument("prompt", required=False)]
@@ -338,8 +332,7 @@ class PromptOptions:
     ]
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class OutputOptions:
+class OutputOptions(NamedTuple):
     """What is printed, and what is written beside it."""
 
     color: Annotated[
