@@ -54,10 +54,12 @@ class _Options(NamedTuple):
 
     def engine_config(self) -> EngineConfig:
         """How to open the model: with slots for the candidates that are generated first."""
+        config = self.engine.config(self.attention)
+        if self.candidates.deliberate is None:
+            return config
         from ..sessions import VotingConfig
 
-        sequences = VotingConfig(candidates=self.candidates.deliberate or 1).first_wave
-        return dataclasses.replace(self.engine.config(self.attention), sequences=sequences)
+        return dataclasses.replace(config, sequences=VotingConfig(candidates=self.candidates.deliberate).first_wave)
 
     def generation_config(self, load: Callable[[str], Preset]) -> GenerationConfig:
         """How to generate, with presets from `load`."""

@@ -6,10 +6,10 @@ import codecs
 import json
 import logging
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from enum import StrEnum
 from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args, get_origin, get_type_hints
 
 from ..errors import ConfigError
 from ..types import BranchEvent, CandidateEvent, FallbackEvent, RejectedEvent, RewindEvent, TokenEvent
@@ -115,8 +115,7 @@ class TraceWriter:
 # --- reading ------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trace:
+class Trace(NamedTuple):
     """What a trace holds.
 
     Attributes:
