@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,9 @@ from entropix_edge import (
     EngineConfig,
     FinishReason,
     GenerationConfig,
+    Origin,
     PromptError,
+    TokenEvent,
     VotingConfig,
 )
 
@@ -124,6 +127,67 @@ def test_going_on_from_another_token_keeps_the_ids_before_it(engine: Engine) -> 
         conversation.go_on_from(99, [other])
 
 
+def test_a_reply_that_goes_on_from_another_token_tells_all_that_happened(engine: Engine) -> None:
+    conversation = Conversation(engine)
+    with conversation.ask("hello", replace(config(), alternatives=5)) as turn:
+        list(turn)
+    first = conversation.turns[-1]
+    tokens = [event for event in first.events if isinstance(event, TokenEvent)]
+    assert tuple(tokens) == first.reply.events if first.reply else ()
+    other = next(each for each in tokens[4].alternatives if each.token_id != tokens[4].token_id)
+    with conversation.go_on_from(4, [other.token_id], replace(config(seed=5), alternatives=5)) as turn:
+        said = list(turn)
+    assert [event.index for event in said] == list(range(len(conversation.turns[-1].reply_ids)))
+    assert tuple(event.token_id for event in said) == conversation.turns[-1].reply_ids
+    assert "".join(event.text for event in said) == conversation.turns[-1].text
+    assert said[:4] == tokens[:4]
+    assert said[4].text == other.text
+    assert said[4].logprob == other.logprob
+    assert said[4].origin is Origin.FORCED
+    assert said[4].metrics == tokens[4].metrics
+    assert conversation.turns[-1].events == tuple(said)
+
+
+def test_a_question_can_be_asked_in_other_words(engine: Engine) -> None:
+    conversation = talk(engine, QUESTIONS[:2])
+    before = conversation.turns
+    with conversation.revise("why not?", config()) as turn:
+        list(turn)
+    assert [turn.question for turn in conversation.turns] == ["hello", "why not?"]
+    assert conversation.undo()
+    assert conversation.turns == before
+    with pytest.raises(PromptError, match="nothing was said yet"):
+        Conversation(engine).revise("hm?")
+
+
+def test_the_oldest_turns_are_dropped_on_request(engine: Engine) -> None:
+    conversation = talk(engine, QUESTIONS[:3])
+    before = conversation.turns
+    with pytest.raises(PromptError, match="4 turns cannot be dropped: it must be from 1 to 3"):
+        conversation.drop_oldest(4)
+    conversation.drop_oldest(2)
+    assert conversation.turns == before[2:]
+    with conversation.ask("and now?", config()) as turn:
+        list(turn)
+    assert len(conversation.turns[-1].prompt_ids) < len(before[-1].prompt_ids) + len(before[-1].reply_ids)
+
+
+def test_another_model_goes_on_from_the_text(engine: Engine, tmp_path: Path) -> None:
+    conversation = talk(engine, QUESTIONS[:2])
+    before = conversation.turns
+    conversation.move_to(engine)
+    assert conversation.turns == before
+    other = tiny_gguf.write_llama(tmp_path / "other.gguf", weights=tiny_gguf.random_weights(tiny_gguf.Shape(), seed=1))
+    with Engine.open(other, EngineConfig(threads=1, ctx_size=512)) as stranger:
+        messages = conversation.messages
+        conversation.move_to(stranger)
+        assert conversation.messages == messages
+        assert not any(turn.reply_ids or turn.prompt_ids or turn.events for turn in conversation.turns)
+        with conversation.ask("and you?", config()) as turn:
+            list(turn)
+        assert len(conversation.turns) == 3
+
+
 def test_a_reply_that_is_left_early_is_kept_as_far_as_it_went(engine: Engine) -> None:
     conversation = Conversation(engine)
     with conversation.ask("hello", config(n_predict=50)) as turn:
@@ -166,7 +230,7 @@ def test_a_conversation_is_written_and_read_again(engine: Engine, tmp_path: Path
     again = Conversation.load(path, engine)
     assert again.messages == conversation.messages
     assert again.system == "be short"
-    assert [turn.reply_ids for turn in again.turns] == [turn.reply_ids for turn in conversation.turns]
+    assert again.turns == tuple(replace(turn, events=(), reply=None) for turn in conversation.turns)
     texts = []
     for each in (conversation, again):
         engine.forget()

@@ -12,7 +12,7 @@ import click
 
 from ..config import DEFAULT_PRESET, AttentionChoice, GenerationConfig
 from ..strategy import load_preset
-from ..types import CandidateEvent, TokenEvent
+from ..types import TokenEvent
 from . import EXIT_FAILED, EXIT_INTERRUPTED
 from .console import console, print_json, wants_colour
 from .options import (
@@ -27,6 +27,7 @@ from .options import (
     verbose_option,
 )
 from .prompts import gather_prompt
+from .report import reply_record
 from .session import Session, fetch
 
 if TYPE_CHECKING:
@@ -259,21 +260,12 @@ class _Run:
         return Stats(self._stream.reply(), startup_seconds=self._startup)
 
     def _record(self) -> dict[str, Any]:
-        from ..render import as_record
-
-        reply = self._stream.reply()
-        record: dict[str, Any] = {
-            "model": str(self._engine.model.path.name),
-            "text": reply.text,
-            "finish_reason": reply.finish_reason,
-            "seed": reply.seed,
-            "stats": self._stats().as_record(),
-        }
-        if self._config.alternatives:
-            record["tokens"] = [as_record(event) for event in reply.events]
-        if candidates := [event for event in reply.side_events if isinstance(event, CandidateEvent)]:
-            record["candidates"] = list(map(dataclasses.asdict, candidates))
-        return record
+        return reply_record(
+            self._engine,
+            self._stream.reply(),
+            startup_seconds=self._startup,
+            alternatives=self._config.alternatives > 0,
+        )
 
     def _preset_shown(self) -> str:
         name = self._options.sampling.preset

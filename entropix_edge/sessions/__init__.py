@@ -2,12 +2,14 @@
 
 from .answers import check_extractor, extract, right
 from .candidates import Deliberation, Vote, VotingConfig, lead_is_safe
-from .conversation import Conversation, PendingTurn, Turn
+from .conversation import Conversation, PendingTurn
+from .turns import SavedConversation, Turn
 
 __all__ = [
     "Conversation",
     "Deliberation",
     "PendingTurn",
+    "SavedConversation",
     "Turn",
     "Vote",
     "VotingConfig",

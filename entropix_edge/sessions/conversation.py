@@ -6,49 +6,24 @@ was, and the KV cache still holds them.
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from ..config import GenerationConfig
 from ..errors import ContextError, PromptError
-from ..storage import fingerprint, write_whole
-from ..types import FinishReason, TokenEvent
+from ..storage import fingerprint
+from ..types import TokenEvent
+from .beginning import Beginning, beginning
 from .candidates import Deliberation
+from .turns import SavedConversation, Turn, as_messages, as_texts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from ..engine import Engine, Reply, ReplyStream
+    from ..engine import Engine, ReplyStream
     from ..text import Message
     from ..types import Event
     from .candidates import VotingConfig
-
-_FORMAT = "entropix-edge conversation 1"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Turn:
-    """A question and its reply.
-
-    Attributes:
-        question: what the user said.
-        text: what the model said.
-        prompt_ids: the tokens of the whole prompt that the question ended; empty where a saved file left them out.
-        reply_ids: the tokens of the reply, the one that ended it included.
-        seed: that repeats it.
-        finish_reason: why the reply ended.
-        reply: the whole reply, with its events; None for a turn that was loaded from a file.
-    """
-
-    question: str
-    text: str
-    prompt_ids: tuple[int, ...]
-    reply_ids: tuple[int, ...]
-    seed: int
-    finish_reason: FinishReason | None
-    reply: Reply | None = None
 
 
 class Conversation:
@@ -77,7 +52,12 @@ class Conversation:
     @property
     def messages(self) -> list[Message]:
         """What was said, as messages; the system message is not among them."""
-        return _messages(self.turns)
+        return as_messages(self.turns)
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens of the context the conversation takes up so far."""
+        return len(self.turns[-1].prompt_ids) + len(self.turns[-1].reply_ids) if self.turns else 0
 
     # --- asking -------------------------------------------------------------------------------------
 
@@ -101,7 +81,7 @@ class Conversation:
             PromptError: the question is empty, or the conversation no longer fits the context; it is as it was.
             TemplateError: the chat template fails.
         """
-        return self._begin(self.turns, question, config or GenerationConfig(), (), voting, answer_of)
+        return self._begin(self.turns, question, config or GenerationConfig(), None, voting, answer_of)
 
     def regenerate(
         self,
@@ -111,8 +91,19 @@ class Conversation:
         answer_of: Callable[[str], str | None] | None = None,
     ) -> PendingTurn:
         """Ask the last question again; arguments and errors as for `ask`."""
-        last = self._last()
-        return self._begin(self.turns[:-1], last.question, config or GenerationConfig(), (), voting, answer_of)
+        return self.revise(self._last().question, config, voting=voting, answer_of=answer_of)
+
+    def revise(
+        self,
+        question: str,
+        config: GenerationConfig | None = None,
+        *,
+        voting: VotingConfig | None = None,
+        answer_of: Callable[[str], str | None] | None = None,
+    ) -> PendingTurn:
+        """Ask something else in place of the last question; arguments and errors as for `ask`."""
+        self._last()
+        return self._begin(self.turns[:-1], question, config or GenerationConfig(), None, voting, answer_of)
 
     def go_on_from(self, index: int, tokens: Sequence[int], config: GenerationConfig | None = None) -> PendingTurn:
         """Answer the last question with the first tokens of its reply, then other ones, and go on from there.
@@ -128,22 +119,23 @@ class Conversation:
         last = self._last()
         if not 0 <= index <= len(last.reply_ids):
             raise PromptError(f"token {index} is not in the reply: it must be from 0 to {len(last.reply_ids)}")
-        begin = (*last.reply_ids[:index], *tokens)
-        return self._begin(self.turns[:-1], last.question, config or GenerationConfig(), begin, None, None)
+        config = config or GenerationConfig()
+        begin = beginning(last.reply_ids, last.events, index, tokens, self._engine.model.vocabulary, config.stop)
+        return self._begin(self.turns[:-1], last.question, config, begin, None, None)
 
     def _begin(
         self,
         turns: tuple[Turn, ...],
         question: str,
         config: GenerationConfig,
-        begin: tuple[int, ...],
+        begin: Beginning | None,
         voting: VotingConfig | None,
         answer_of: Callable[[str], str | None] | None,
     ) -> PendingTurn:
         if not question.strip():
             raise PromptError("the question is empty: give the text to answer")
         prompt = self._engine.prompts.tokenize(
-            [*_messages(turns), {"role": "user", "content": question}],
+            [*as_messages(turns), {"role": "user", "content": question}],
             system=self.system,
             chat_template_kwargs=self.chat_template_kwargs,
             earlier=(*turns[-1].prompt_ids, *turns[-1].reply_ids) if turns else (),
@@ -151,7 +143,7 @@ class Conversation:
         )
         stream: ReplyStream | Deliberation
         if voting is None:
-            stream = self._engine.stream_tokens(prompt, config, begin_tokens=begin)
+            stream = self._engine.stream_tokens(prompt, config, begin_tokens=begin.tokens if begin else ())
         else:
             stream = Deliberation(self._engine, prompt, config, voting, answer_of)
         return PendingTurn(self, turns, question, prompt, stream, begin)
@@ -170,6 +162,23 @@ class Conversation:
         self._before.append(self.turns)
         self.turns = tuple(turns)
 
+    def drop_oldest(self, count: int = 1) -> None:
+        """Leave out the oldest turns, as one step.
+
+        Raises:
+            PromptError: there are not so many.
+        """
+        if not 1 <= count <= len(self.turns):
+            raise PromptError(f"{count} turns cannot be dropped: it must be from 1 to {len(self.turns)}")
+        self.set_turns(self.turns[count:])
+
+    def move_to(self, engine: Engine) -> None:
+        """Go on with another engine. What another model said is kept as text alone, without its tokens and events."""
+        if fingerprint(engine.model.path) != fingerprint(self._engine.model.path):
+            self.turns = as_texts(self.turns)
+            self._before = [as_texts(turns) for turns in self._before]
+        self._engine = engine
+
     def _last(self) -> Turn:
         if not self.turns:
             raise PromptError("nothing was said yet: ask something first")
@@ -183,20 +192,14 @@ class Conversation:
         Raises:
             OSError: it cannot be written.
         """
-        turns = [asdict(replace(turn, reply=None)) for turn in self.turns]
-        for turn in turns:
-            del turn["reply"]
-        for turn in turns[:-1]:
-            turn["prompt_ids"] = ()  # they begin the last turn's
-        record = {
-            "format": _FORMAT,
-            "model": self._engine.model.path.name,
-            "fingerprint": fingerprint(self._engine.model.path),
-            "system": self.system,
-            "chat_template_kwargs": self.chat_template_kwargs,
-            "turns": turns,
-        }
-        write_whole(path, [json.dumps(record, ensure_ascii=False, indent=1).encode("utf-8", "backslashreplace")])
+        saved = SavedConversation(
+            model=self._engine.model.path.absolute(),
+            fingerprint=fingerprint(self._engine.model.path),
+            system=self.system,
+            chat_template_kwargs=self.chat_template_kwargs,
+            turns=self.turns,
+        )
+        saved.write(path)
 
     @classmethod
     def load(cls, path: Path, engine: Engine) -> Conversation:
@@ -206,19 +209,14 @@ class Conversation:
             OSError: it cannot be read.
             ContextError: it is not a conversation, or one with another model.
         """
-        try:
-            record = json.loads(path.read_bytes())
-            assert record["format"] == _FORMAT
-            turns = tuple(_turn(turn) for turn in record["turns"])
-            loaded = cls(engine, system=record["system"], chat_template_kwargs=record["chat_template_kwargs"])
-            model, mark = str(record["model"]), record["fingerprint"]
-        except (ValueError, KeyError, TypeError, AssertionError, RecursionError) as error:
-            raise ContextError(f"{path} is not a conversation: give a file that was saved by this program") from error
-        if mark != fingerprint(engine.model.path):
+        saved = SavedConversation.read(path)
+        if saved.fingerprint != fingerprint(engine.model.path):
             raise ContextError(
-                f"{path} is a conversation with {model}, and this model is {engine.model.path.name}: open that model"
+                f"{path} is a conversation with {saved.model.name}, and this model is {engine.model.path.name}: "
+                "open that model"
             )
-        loaded.turns = turns
+        loaded = cls(engine, system=saved.system, chat_template_kwargs=saved.chat_template_kwargs)
+        loaded.turns = saved.turns
         return loaded
 
 
@@ -236,7 +234,7 @@ class PendingTurn:
         question: str,
         prompt: Sequence[int],
         stream: ReplyStream | Deliberation,
-        begin: tuple[int, ...],
+        begin: Beginning | None,
     ) -> None:
         self.stream = stream
         self._conversation = conversation
@@ -244,14 +242,30 @@ class PendingTurn:
         self._question = question
         self._prompt = tuple(prompt)
         self._begin = begin
+        self._seen: list[Event] = []
+        self._events = self._joined()
         self._closed = False
 
     def __iter__(self) -> Iterator[TokenEvent]:
-        return (event for event in self.stream.everything() if isinstance(event, TokenEvent))
+        return (event for event in self.everything() if isinstance(event, TokenEvent))
 
     def everything(self) -> Iterator[Event]:
-        """All events, in the order things happened."""
-        return self.stream.everything()
+        """All events, in the order things happened, from the reply's first token on; called again, the rest."""
+        return self._events
+
+    def _joined(self) -> Iterator[Event]:
+        """The events of what the reply begins with, then those of the stream."""
+        begun = 0
+        if self._begin:
+            begun = len(self._begin.text)
+            for known in self._begin.events:
+                self._seen.append(known)
+                yield known
+        for event in self.stream.everything():
+            if begun and isinstance(event, TokenEvent):  # its text begins with what was said already
+                event, begun = event._replace(text=event.text[begun:]), 0
+            self._seen.append(event)
+            yield event
 
     def cancel(self) -> None:
         """End the reply before the next decode."""
@@ -268,6 +282,8 @@ class PendingTurn:
         self._closed = True
         try:
             self.stream.cancel()
+            for _event in self._events:
+                pass
             reply = self.stream.reply()
         finally:
             self.stream.close()
@@ -278,9 +294,10 @@ class PendingTurn:
             question=self._question,
             text=reply.text,
             prompt_ids=self._prompt,
-            reply_ids=(*self._begin, *ids),
+            reply_ids=(*(self._begin.tokens if self._begin else ()), *ids),
             seed=reply.seed,
             finish_reason=reply.finish_reason,
+            events=tuple(self._seen),
             reply=reply,
         )
         self._conversation.set_turns([*self._turns, turn])
@@ -291,26 +308,3 @@ class PendingTurn:
 
     def __exit__(self, *_exception: object) -> None:
         self.close()
-
-
-def _messages(turns: Sequence[Turn]) -> list[Message]:
-    messages: list[Message] = []
-    for turn in turns:
-        messages += [{"role": "user", "content": turn.question}, {"role": "assistant", "content": turn.text}]
-    return messages
-
-
-def _turn(record: Any) -> Turn:
-    """A turn from a saved file; raises where it is none."""
-    finish = record["finish_reason"]
-    turn = Turn(
-        question=record["question"],
-        text=record["text"],
-        prompt_ids=tuple(map(int, record["prompt_ids"])),
-        reply_ids=tuple(map(int, record["reply_ids"])),
-        seed=int(record["seed"]),
-        finish_reason=FinishReason(finish) if finish is not None else None,
-    )
-    if not isinstance(turn.question, str) or not isinstance(turn.text, str):
-        raise TypeError(turn)
-    return turn

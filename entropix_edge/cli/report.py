@@ -1,0 +1,36 @@
+"""A reply as one JSON object: what `--json` prints."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+from ..types import CandidateEvent
+
+if TYPE_CHECKING:
+    from ..engine import Engine, Reply
+
+
+def reply_record(engine: Engine, reply: Reply, *, startup_seconds: float, alternatives: bool) -> dict[str, Any]:
+    """A reply's text, how it ended and its statistics; with alternatives, every token too.
+
+    Args:
+        engine: that generated it.
+        reply: the whole of it.
+        startup_seconds: before the prompt: reading the model.
+        alternatives: whether its events name them.
+    """
+    from ..render import Stats, as_record
+
+    record: dict[str, Any] = {
+        "model": str(engine.model.path.name),
+        "text": reply.text,
+        "finish_reason": reply.finish_reason,
+        "seed": reply.seed,
+        "stats": Stats(reply, startup_seconds=startup_seconds).as_record(),
+    }
+    if alternatives:
+        record["tokens"] = [as_record(event) for event in reply.events]
+    if candidates := [event for event in reply.side_events if isinstance(event, CandidateEvent)]:
+        record["candidates"] = list(map(dataclasses.asdict, candidates))
+    return record
