@@ -375,22 +375,13 @@ def draw(logits, size, maximum, temperature, top_k, top_p, min_p, uniform, scrat
 
     With `uniform` in [0, 1) the token's index; with 1, all survivors are there, their number and mass in the results.
     """
+    row = floats_at(logits)
     weights = doubles_at(_weights_at(scratch))
     indices = words_at(_indices_at(scratch, size))
+    values = floats_at(_values_at(scratch, size))
+    middle, top = floats_at(_maxima_at(scratch, size)), floats_at(_top_maxima_at(scratch, size))
     kept, mass = _survivors(
-        floats_at(logits),
-        size,
-        maximum,
-        temperature,
-        top_k,
-        top_p,
-        min_p,
-        uniform,
-        weights,
-        indices,
-        floats_at(_values_at(scratch, size)),
-        floats_at(_maxima_at(scratch, size)),
-        floats_at(_top_maxima_at(scratch, size)),
+        row, size, maximum, temperature, top_k, top_p, min_p, uniform, weights, indices, values, middle, top
     )
     words_at(scratch)[COUNT] = kept
     doubles_at(scratch)[MASS] = mass
