@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import hashlib
 import json
 import os
 import stat
 import sys
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 HOME_VARIABLE = "ENTROPIX_EDGE_HOME"
 
 _END, _BLOCK, _BLOCKS = 1 << 16, 1 << 12, 12  # bytes of either end, bytes of a block between, how many blocks
+
+_CHUNK = 1 << 14  # bytes of a gzipped file that are unpacked at a time
 
 Record = TypeVar("Record")
 
@@ -162,7 +166,8 @@ class LogFormat(Generic[Record]):
 class Log(Generic[Record]):
     """Records in a JSONL file that a killed run goes on with: a line of settings, then a line a record.
 
-    A line that a kill cut short is cut off; each record is handed to the system as it is added.
+    A line that a kill cut short is cut off; each record is handed to the system as it is added. Where the file's name
+    ends in `.gz`, each line is a gzip member of its own, so that any program reads the file as one gzipped text.
 
     Args:
         path: of the file; made where there is none, in a folder that exists.
@@ -199,7 +204,8 @@ class Log(Generic[Record]):
         self.records.append(record)
 
     def _write(self, value: Mapping[str, Any]) -> None:
-        self._file.write(json_line(value))
+        line = json_line(value)
+        self._file.write(gzip.compress(line, mtime=0) if _is_packed(self.path) else line)
         self._file.flush()
 
     def close(self) -> None:
@@ -227,18 +233,60 @@ def read_log(path: Path, kind: LogFormat[Record]) -> tuple[dict[str, Any], list[
 def _is_begun(path: Path) -> bool:
     """Whether there is a file that holds more than a part of a first line."""
     try:
-        with path.open("rb") as file:
-            first = file.readline()
+        lines, _whole, torn = _contents(path)
     except FileNotFoundError:
         return False
-    return first.endswith(b"\n") or not (first == b"" or first.startswith(b'{"settings": {'))
+    return bool(lines) or not (torn == b"" or torn.startswith(_FIRST) or _FIRST.startswith(torn))
+
+
+_FIRST = b'{"settings": {'
+
+
+def _is_packed(path: Path) -> bool:
+    return path.suffix == ".gz"
+
+
+def _contents(path: Path) -> tuple[list[bytes], int, bytes]:
+    """The whole lines, how many bytes of the file they are, and what a kill left of another line.
+
+    Raises:
+        ConfigError: it should be gzipped and is not, or is damaged.
+    """
+    data = path.read_bytes()
+    if _is_packed(path):
+        return _unpacked(path, data)
+    whole = data.rfind(b"\n") + 1
+    return data[:whole].split(b"\n")[:-1], whole, data[whole:]
+
+
+def _unpacked(path: Path, data: bytes) -> tuple[list[bytes], int, bytes]:
+    text, whole, begun = [], 0, b""
+    while whole < len(data):
+        begun, end = _member(path, data, whole)
+        if end is None:
+            break
+        text.append(begun)
+        whole, begun = end, b""
+    return b"".join(text).split(b"\n")[:-1], whole, begun
+
+
+def _member(path: Path, data: bytes, start: int) -> tuple[bytes, int | None]:
+    """What a gzip member holds, and where it ends; None where the file ends before it."""
+    member = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+    parts = []
+    for place in range(start, len(data), _CHUNK):
+        try:
+            parts.append(member.decompress(data[place : place + _CHUNK]))
+        except zlib.error as error:
+            raise ConfigError(f"{path} is damaged after byte {start}, or not gzipped: {error}") from error
+        if member.eof:
+            return b"".join(parts), min(place + _CHUNK, len(data)) - len(member.unused_data)
+    return b"".join(parts), None
 
 
 def _read(path: Path, kind: LogFormat[Record]) -> tuple[dict[str, Any], list[Record], int]:
     """Settings, records, and how many bytes the whole lines are."""
-    data = path.read_bytes()
-    whole = data.rfind(b"\n") + 1
-    lines = data[:whole].split(b"\n")[:-1]
+    lines, whole, _torn = _contents(path)
     records = []
     settings = _settings(path, kind, lines[0] if lines else b"")
     for number, line in enumerate(lines[1:], 2):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeVar
 
 import click
 
@@ -17,7 +18,7 @@ from .options import EngineOptions, ModelOptions, attention_option, takes, verbo
 from .session import Session, fetch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from ..engine import Engine
     from ..evaluation.policies import Policy
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from ..evaluation.run import Question
     from ..evaluation.tasks import Problem
     from ..storage import Log
+
+Answered = TypeVar("Answered")  # a result or a record
 
 _PROMPT_CELLS = 512  # tokens of context for the prompt of each problem in flight
 
@@ -97,6 +100,16 @@ class _EvalOptions(NamedTuple):
             help="Results, one JSON line a problem; a second run goes on there. Default: in the user's data folder.",
         ),
     ]
+    record: Annotated[
+        Path | None,
+        click.option(
+            "--record",
+            type=click.Path(path_type=Path, dir_okay=False),
+            metavar="FILE.jsonl.gz",
+            help="Results with every candidate and what was measured at its tokens, for `replay`; a second run goes on "
+            "there. While there is a file named `pause` beside it, the run waits.",
+        ),
+    ]
     baseline: Annotated[
         str, click.option("--baseline", default="greedy", metavar="NAME", help="What gains are over. Default: greedy.")
     ]
@@ -127,6 +140,8 @@ def command(
     """
     from ..evaluation.policies import DEFAULT_POLICIES, policy, reads_attention
 
+    if options.record and options.out:
+        raise click.UsageError("--record keeps the results too: leave out --out")
     names = list(options.policies or DEFAULT_POLICIES)
     if options.deliberate:
         names.append(f"deliberate:{options.deliberate}")
@@ -136,6 +151,9 @@ def command(
     if attention is None:
         attention = "last" if any(map(reads_attention, policies)) else "off"
     config = _side_by_side(engine.config(attention), options)
+    if options.record:
+        acts = any(policy.sampler == "entropix" for policy in policies)
+        config = dataclasses.replace(config, same_shapes=True, forks=config.forks if acts else 0)
     with Session() as session:
         path = fetch(model.name, offline=model.offline)
         return _evaluate(session, path, config, policies, problems, options)
@@ -180,22 +198,43 @@ def _evaluate(
     problems: Sequence[Problem],
     options: _EvalOptions,
 ) -> int:
+    from ..evaluation.records import open_recording
     from ..evaluation.results import open_results
-    from ..evaluation.run import questions
+    from ..evaluation.run import Run, questions
 
+    asked = questions(policies, problems, options.seeds)
     with session.engine(path, config) as engine:
         settings = _settings(engine, config, options)
-        out = options.out or _default_out(settings)
-        results = open_results(out, settings)
-        asked = questions(policies, problems, options.seeds)
-        try:
-            _answer(engine, asked, results, options, session.interrupt)
-        finally:
-            results.close()
+        run = Run(engine, n_predict=options.n_predict, keep_text=options.keep_text)
+        if options.record:
+            out, stopped = options.record, _pausing(options.record, session.interrupt)
+            settings |= _circumstances(engine, config, options)
+            if not config.forks:  # no policy that acts
+                del settings["edge"]
+            with open_recording(out, settings) as recording:
+                _answer(asked, recording, lambda missing: run.record(missing, stopped), lambda record: record.result)
+            results = [record.result for record in recording.records]
+        else:
+            out = options.out or _default_out(settings)
+            with open_results(out, settings) as log:
+                _answer(asked, log, lambda missing: run.answer(missing, session.interrupt), lambda result: result)
+            results = log.records
     known = {problem.id for problem in problems}
-    _report([result for result in results.records if result.problem in known], settings, options)
+    _report([result for result in results if result.problem in known], settings, options)
     console().print(f"Results: {out}", markup=False)
     return EXIT_INTERRUPTED if session.interrupt() else 0
+
+
+def _pausing(record: Path, interrupt: Callable[[], bool]) -> Callable[[], bool]:
+    """Whether to stop, asked between decodes; it waits while there is a file named `pause` beside the recording."""
+    pause = record.with_name("pause")
+
+    def stopped() -> bool:
+        while pause.exists() and not interrupt():
+            time.sleep(0.2)
+        return interrupt()
+
+    return stopped
 
 
 def _settings(engine: Engine, config: EngineConfig, options: _EvalOptions) -> dict[str, Any]:
@@ -211,6 +250,23 @@ def _settings(engine: Engine, config: EngineConfig, options: _EvalOptions) -> di
     }
 
 
+def _circumstances(engine: Engine, config: EngineConfig, options: _EvalOptions) -> dict[str, Any]:
+    """What the last digits of a recording depend on."""
+    from ..llama import llama_cpp_version
+    from ..llama.machine import processor_name
+    from ..storage import fingerprint
+
+    return {
+        "tasks": options.tasks.name if options.tasks else None,
+        "fingerprint": fingerprint(engine.model.path),
+        "build": f"llama-cpp-python {llama_cpp_version()}",
+        "processor": processor_name(),
+        "rows": config.sequences,
+        "pooled": config.pooled,
+        "same_shapes": config.same_shapes,
+    }
+
+
 def _default_out(settings: dict[str, Any]) -> Path:
     from ..storage import data_folder
 
@@ -221,18 +277,16 @@ def _default_out(settings: dict[str, Any]) -> Path:
 
 
 def _answer(
-    engine: Engine,
     asked: Sequence[Question],
-    results: Log[Result],
-    options: _EvalOptions,
-    interrupt: Callable[[], bool],
+    log: Log[Answered],
+    answers: Callable[[list[Question]], Iterator[Answered]],
+    result_of: Callable[[Answered], Result],
 ) -> None:
-    """Answer what the file has no result for, and show how it goes."""
+    """Answer what the file has nothing for, and show how it goes."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from ..evaluation.run import Run
-
-    done = {result.key for result in results.records}
+    found = [result_of(answered) for answered in log.records]
+    done = {result.key for result in found}
     missing = [question for question in asked if question.key not in done]
     totals: dict[str, int] = {}
     for question in asked:
@@ -257,13 +311,12 @@ def _answer(
             progress.update(tasks[name], completed=ended[name], accuracy=accuracy)
 
         wanted = {question.key for question in asked}
-        for result in results.records:
+        for result in found:
             if result.key in wanted:
                 count(result)
-        run = Run(engine, n_predict=options.n_predict, keep_text=options.keep_text)
-        for result in run.answer(missing, interrupt):
-            results.add(result)
-            count(result)
+        for answered in answers(missing):
+            log.add(answered)
+            count(result_of(answered))
 
 
 def _report(results: Sequence[Result], settings: dict[str, Any], options: _EvalOptions) -> None:

@@ -35,15 +35,20 @@ class Scheduler:
         context: no one else decodes in it meanwhile.
         most_jobs: how many run at once; None for one in each sequence. The sequences beyond are for their branches.
         prompt_chunk: most prompt tokens in a decode that also carries a reply's next token; 0 for no limit.
+        same_shapes: decode each prompt alone and from its beginning, the replies' next tokens apart from it; no
+            prefix is cached.
 
     Attributes:
         notices: jobs that are to be cancelled, or (with True) dropped, before the next decode.
     """
 
-    def __init__(self, context: Decoder, most_jobs: int | None = None, *, prompt_chunk: int = 0) -> None:
+    def __init__(
+        self, context: Decoder, most_jobs: int | None = None, *, prompt_chunk: int = 0, same_shapes: bool = False
+    ) -> None:
         self._context = context
         self._most_jobs = most_jobs or context.sequences
         self._prompt_chunk = prompt_chunk
+        self._same_shapes = same_shapes
         self._numbers = itertools.count()
         self._inbox: deque[Job] = deque()
         self.notices: deque[tuple[Job, bool]] = deque()
@@ -117,7 +122,8 @@ class Scheduler:
             self._waiting.remove(job)
         if job in self._running:
             self._running.remove(job)
-            self.slots.keep(self._leave_slot(job))
+            leave = self.slots.close if self._same_shapes else self.slots.keep
+            leave(self._leave_slot(job))
 
     def close(self, error: EntropixError | None = None) -> None:
         """End every job without a last event, or with an error, and free what they leave."""
@@ -201,6 +207,8 @@ class Scheduler:
         sequences: llama.cpp computes neighbours together.
         """
         ready = self._ready()
+        if self._same_shapes:
+            ready = [pair for pair in ready if len(pair[1].pending) > 1][:1] or ready
         most = self._context.n_batch
         if len(ready) > 1:
             ready.sort(key=lambda pair: (len(pair[1].pending) > 1, pair[1].sequence))
@@ -256,6 +264,8 @@ class Scheduler:
         if coming > held:
             return False
         job.looks_for_prefix = False
+        if self._same_shapes and held < len(wanted):
+            return True
         if held and self.slots.share(slot, donor, held):
             for _ in range(held):
                 slot.pending.popleft()

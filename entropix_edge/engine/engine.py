@@ -48,7 +48,9 @@ class Engine:
         self.context = context
         self.sequences = config.sequences
         self._renderer = renderer or Renderer()
-        self._scheduler = Scheduler(context, config.sequences, prompt_chunk=config.prompt_chunk)
+        self._scheduler = Scheduler(
+            context, config.sequences, prompt_chunk=config.prompt_chunk, same_shapes=config.same_shapes
+        )
         self._decoding = threading.RLock()
         self._closed = False
         self._told = False  # whose thresholds are used

@@ -1,4 +1,4 @@
-"""Problems from JSONL files: our own lines, GSM8K's and HumanEval's as they are."""
+"""Problems from JSONL files: our own lines, GSM8K's, HumanEval's and BIG-Bench Hard's as they are."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def _problem(record: Any, extractor: str | None, template: str) -> Problem:
     if "entry_point" in record:
         return _humaneval(record, template)
     question, answer = _text(record, "question"), record["answer"]
-    kind = extractor or record.get("extractor") or ("choice" if "choices" in record else _kind(str(answer)))
+    kind = extractor or record.get("extractor") or ("choice" if "choices" in record else _kind(question, str(answer)))
     check_extractor(kind)
     if kind == "code":
         tests = _text(record, "tests")
@@ -156,8 +156,13 @@ def _id(record: dict[str, Any]) -> str:
     return hashlib.sha256(said.encode()).hexdigest()[:12]
 
 
-def _kind(answer: str) -> str:
-    """GSM8K's answers end in `#### 72`; a number is compared as one, anything else as it is written."""
+def _kind(question: str, answer: str) -> str:
+    """GSM8K's answers end in `#### 72`; a number is compared as one, anything else as it is written.
+
+    The letter of an option that the question lists, as BIG-Bench's do, is a choice.
+    """
+    if len(answer) == 1 and answer in string.ascii_uppercase and f"({answer})" in question:
+        return "choice"
     if "####" in answer or extract(answer, "exact") == extract(answer, "last-number"):
         return "last-number"
     return "exact"

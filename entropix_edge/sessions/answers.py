@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from decimal import Decimal
+from typing import NamedTuple
 
 from ..errors import ConfigError
 
@@ -56,20 +57,49 @@ def check_extractor(name: str) -> None:
         raise ConfigError(f"extractor {name!r} is not known: it must be one of {', '.join(EXTRACTORS)}")
 
 
+class Found(NamedTuple):
+    """An answer in a reply.
+
+    Attributes:
+        answer: in its normal form.
+        start: where in the text it is written.
+        end: the character after it.
+    """
+
+    answer: str
+    start: int
+    end: int
+
+
 def extract(text: str, extractor: str) -> str | None:
     """The answer in a reply, in its normal form; None where there is none.
 
     Raises:
         ConfigError: an unknown extractor.
     """
-    text = text[-_LONGEST:]
+    found = locate(text, extractor)
+    return found.answer if found else None
+
+
+def locate(text: str, extractor: str) -> Found | None:
+    """The answer in a reply, and where it stands; None where there is none.
+
+    Raises:
+        ConfigError: an unknown extractor.
+    """
+    skipped = max(0, len(text) - _LONGEST)
+    found = _locate(text[skipped:], extractor)
+    return found and Found(found.answer, found.start + skipped, found.end + skipped)
+
+
+def _locate(text: str, extractor: str) -> Found | None:
     match extractor:
         case "last-number":
             return _number(text)
         case "choice":
             return _choice(text)
         case "exact":
-            return " ".join(text.split()).casefold().removesuffix(".").strip() or None
+            return _exact(text, 0, len(text))
         case "code":
             return _code(text)
     check_extractor(extractor)
@@ -77,7 +107,13 @@ def extract(text: str, extractor: str) -> str | None:
     if not found:
         return None
     last = found[-1]
-    return extract((last.group(1) if last.re.groups else last.group()) or "", "exact")
+    group = 1 if last.re.groups and last.group(1) is not None else 0
+    return None if last.re.groups and not group else _exact(text, *last.span(group))
+
+
+def _exact(text: str, start: int, end: int) -> Found | None:
+    answer = " ".join(text[start:end].split()).casefold().removesuffix(".").strip()
+    return Found(answer, start, end) if answer else None
 
 
 def right(found: str | None, gold: str) -> bool:
@@ -85,14 +121,17 @@ def right(found: str | None, gold: str) -> bool:
     return found is not None and found == gold
 
 
-def _number(text: str) -> str | None:
+def _number(text: str) -> Found | None:
     """Where an answer is announced its first number counts: what follows may be a unit or a remark."""
     for pattern in _BEFORE_ANSWER:
-        for said in reversed(pattern.findall(text)):
-            if found := _NUMBER.search(said.rpartition("=")[2]) or _NUMBER.search(said):
-                return _plain(found)
+        for said in reversed(list(pattern.finditer(text))):
+            start, end = said.span(1)
+            after_equals = text.rfind("=", start, end) + 1 or start
+            for place in (after_equals, start):
+                if found := _NUMBER.search(text[place:end]):  # a slice: what is before it is no part of the number
+                    return Found(_plain(found), place + found.start(), place + found.end())
     numbers = list(_NUMBER.finditer(text))
-    return _plain(numbers[-1]) if numbers else None
+    return Found(_plain(numbers[-1]), *numbers[-1].span()) if numbers else None
 
 
 def _plain(number: re.Match[str]) -> str:
@@ -106,14 +145,15 @@ def _plain(number: re.Match[str]) -> str:
     return "0" if text == "-0" else text
 
 
-def _choice(text: str) -> str | None:
+def _choice(text: str) -> Found | None:
     for pattern in _CHOICES:
-        if found := pattern.findall(text):
-            return str(found[-1]).upper()
+        if found := list(pattern.finditer(text)):
+            return Found(found[-1].group(1).upper(), *found[-1].span(1))
     return None
 
 
-def _code(text: str) -> str:
-    blocks = [(mark.lower(), block) for mark, block in _FENCED.findall(text) if block.strip()]
-    python = [block for mark, block in blocks if mark.startswith("py")]
-    return str((python or [block for _mark, block in blocks] or [text])[-1])
+def _code(text: str) -> Found:
+    blocks = [(found[1].lower(), *found.span(2)) for found in _FENCED.finditer(text) if found[2].strip()]
+    python = [(start, end) for mark, start, end in blocks if mark.startswith("py")]
+    start, end = (python or [(start, end) for _mark, start, end in blocks] or [(0, len(text))])[-1]
+    return Found(text[start:end], start, end)

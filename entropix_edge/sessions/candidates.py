@@ -121,6 +121,11 @@ class Vote(NamedTuple):
     finish: FinishReason | None
     dropped: bool
 
+    @property
+    def is_running(self) -> bool:
+        """Whether its candidate still goes on."""
+        return self.finish is None and not self.dropped
+
 
 class Deliberation:
     """A prompt answered by the best of several candidates. Read like a `ReplyStream`.
@@ -167,6 +172,11 @@ class Deliberation:
             Vote(each.answer, each.confidence, each.stream.decoded_tokens, each.finish, each.dropped)
             for each in self._candidates
         ]
+
+    @property
+    def replies(self) -> list[Reply]:
+        """The reply of each candidate, when the choice is made; one that was dropped ends where it was."""
+        return [candidate.stream.reply() for candidate in self._candidates]
 
     @property
     def decoded_tokens(self) -> int:
