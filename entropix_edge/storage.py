@@ -23,6 +23,7 @@ HOME_VARIABLE = "ENTROPIX_EDGE_HOME"
 
 _END, _BLOCK, _BLOCKS = 1 << 16, 1 << 12, 12  # bytes of either end, bytes of a block between, how many blocks
 
+_MEMBER = gzip.compress(b"", mtime=0)[:8]  # how a gzip member begins
 _CHUNK = 1 << 14  # bytes of a gzipped file that are unpacked at a time
 
 Record = TypeVar("Record")
@@ -264,10 +265,13 @@ def _unpacked(path: Path, data: bytes) -> tuple[list[bytes], int, bytes]:
     while whole < len(data):
         begun, end = _member(path, data, whole)
         if end is None:
+            if data.find(_MEMBER, whole + 1) > 0:  # not the last member: its own end was lost to damage
+                raise ConfigError(f"{path} is damaged after byte {whole}: restore it, or give another file")
             break
         text.append(begun)
         whole, begun = end, b""
-    return b"".join(text).split(b"\n")[:-1], whole, begun
+    *lines, rest = b"".join(text).split(b"\n")
+    return lines, whole, rest + begun
 
 
 def _member(path: Path, data: bytes, start: int) -> tuple[bytes, int | None]:

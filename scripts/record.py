@@ -106,6 +106,7 @@ def main() -> int:
         return 0
     options.folder.mkdir(parents=True, exist_ok=True)
     os.nice(19)
+    environment = {"OMP_WAIT_POLICY": "passive"} | os.environ  # else threads that wait take time from who has work
     with (options.folder / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -117,7 +118,7 @@ def main() -> int:
                 f"{time.strftime('%H:%M:%S')} {number} of {len(plan)}: {each.name}, {each.problems} problems",
                 flush=True,
             )
-            if code := subprocess.run(command(each, options)).returncode:
+            if code := subprocess.run(command(each, options), env=environment).returncode:
                 return code
     return 0
 

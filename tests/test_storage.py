@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import stat
@@ -191,3 +192,65 @@ def test_a_name_that_is_not_utf8_is_a_setting_too(tmp_path: Path) -> None:
 def test_the_fingerprint_of_a_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No such file"):
         storage.fingerprint(tmp_path / "none")
+
+
+# --- gzipped logs -----------------------------------------------------------------------------------
+
+PLAIN: LogFormat[dict[str, Any]] = LogFormat("test log", dict, dict)
+
+
+@pytest.fixture
+def gzipped(tmp_path: Path) -> Path:
+    path = tmp_path / "log.jsonl.gz"
+    with Log(path, PLAIN, {"a": 1}) as log:
+        for number in range(3):
+            log.add({"number": number, "text": "é" * 50})
+    return path
+
+
+def test_a_gzipped_log_is_one_gzipped_text(gzipped: Path) -> None:
+    lines = gzip.decompress(gzipped.read_bytes()).decode().splitlines()
+    assert [json.loads(line).get("number") for line in lines] == [None, 0, 1, 2]
+    assert read_log(gzipped, PLAIN)[1] == [{"number": number, "text": "é" * 50} for number in range(3)]
+
+
+def test_a_gzipped_log_goes_on_wherever_a_kill_cut_it(gzipped: Path) -> None:
+    data = gzipped.read_bytes()
+    for cut in range(len(data)):
+        gzipped.write_bytes(data[:cut])
+        with Log(gzipped, PLAIN, {"a": 1}) as log:
+            kept = [record["number"] for record in log.records]
+            assert kept == [0, 1, 2][: len(kept)]
+            log.add({"number": 9})
+        assert [record["number"] for record in read_log(gzipped, PLAIN)[1]] == [*kept, 9]
+
+
+def test_a_log_that_another_program_packed_goes_on(gzipped: Path) -> None:
+    gzipped.write_bytes(gzip.compress(gzip.decompress(gzipped.read_bytes())))
+    with Log(gzipped, PLAIN, {"a": 1}) as log:
+        log.add({"number": 3})
+    assert [record["number"] for record in read_log(gzipped, PLAIN)[1]] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("data", [b"plain text", gzip.compress(b"something else"), gzip.compress(b"else" * 99)[:-9]])
+def test_another_file_is_not_written_over(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "log.gz"
+    path.write_bytes(data)
+    with pytest.raises(ConfigError, match=r"gzipped|settings"):
+        Log(path, PLAIN, {})
+    assert path.read_bytes() == data
+
+
+def test_damage_before_the_last_line_is_refused_and_nothing_is_lost(gzipped: Path) -> None:
+    whole = gzipped.read_bytes()
+    last = whole.rindex(b"\x1f\x8b\x08")
+    for place in range(last):
+        data = bytearray(whole)
+        data[place] ^= 0x24
+        gzipped.write_bytes(data)
+        try:
+            with Log(gzipped, PLAIN, {"a": 1}) as log:
+                assert len(log.records) == 3  # a time stamp, say
+        except ConfigError:
+            pass
+        assert gzipped.read_bytes() == data

@@ -6,7 +6,7 @@ an object for each token, and one number for a column that never changes. About 
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -14,7 +14,7 @@ import numpy as np
 from ..config import MOST_ALTERNATIVES
 from ..storage import Log, LogFormat, read_log
 from ..types import BranchEvent, FinishReason, RejectedEvent, RewindEvent
-from .results import Result
+from .results import form_result, parse_result
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ..engine import Reply
     from ..sessions import Found
     from ..types import TokenEvent
+    from .results import Result
 
     Column = npt.NDArray[np.float32]
 
@@ -222,7 +223,7 @@ def read_recording(path: Path) -> tuple[dict[str, Any], list[Record]]:
 
 def _form(record: Record) -> dict[str, Any]:
     return {
-        "result": {name: value for name, value in asdict(record.result).items() if value not in (None, ())},
+        "result": form_result(record.result),
         "prompt_tokens": record.prompt_tokens,
         "candidates": [_form_of(candidate) for candidate in record.candidates],
     }
@@ -254,9 +255,8 @@ def _shortened(values: list[Any]) -> Any:
 
 
 def _parse(record: dict[str, Any]) -> Record:
-    result = {"found": None} | record["result"]
     candidates = tuple(map(_candidate, record["candidates"]))
-    return Record(result=Result(**result), prompt_tokens=record["prompt_tokens"], candidates=candidates)
+    return Record(result=parse_result(record["result"]), prompt_tokens=record["prompt_tokens"], candidates=candidates)
 
 
 def _candidate(form: dict[str, Any]) -> Candidate:

@@ -76,14 +76,15 @@ def read_results(path: Path) -> tuple[dict[str, Any], list[Result]]:
     return read_log(path, _FORMAT)
 
 
-def _parse(record: dict[str, Any]) -> Result:
+def parse_result(record: dict[str, Any]) -> Result:
+    """A result from its JSON; raises what `LogFormat.parse` may."""
     candidates = record.pop("roads", None) or record.get("candidates", ())  # files of version 0.1 say "roads"
     return Result(**record | {"candidates": tuple(map(tuple, candidates))})
 
 
-def _form(result: Result) -> dict[str, Any]:
-    """Its fields, without those that have nothing to say."""
+def form_result(result: Result) -> dict[str, Any]:
+    """A result's fields, without those that have nothing to say."""
     return {name: value for name, value in asdict(result).items() if value not in (None, ()) or name == "found"}
 
 
-_FORMAT = LogFormat("results file", _parse, _form)
+_FORMAT = LogFormat("results file", parse_result, form_result)
