@@ -53,7 +53,8 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, left:
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for number, heading in enumerate(headings):
-        table.add_column(heading, justify="left" if number < left else "right", overflow="fold")
+        name = number < left
+        table.add_column(heading, justify="left" if name else "right", overflow="fold", no_wrap=name)
     for row in rows:
         table.add_row(*map(Text, row))
     out = output()
@@ -101,11 +102,28 @@ def set_up_logging(*, verbose: bool) -> None:
     logger = logging.getLogger("entropix_edge")
     for handler in list(logger.handlers):
         logger.removeHandler(handler)
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _StandardError()
     handler.setFormatter(_Lines())
     logger.addHandler(handler)
     logger.setLevel(logging.DEBUG if verbose else logging.WARNING)
     logger.propagate = False
+
+
+class _StandardError(logging.Handler):
+    """Writes above a progress bar that is drawn there; says a warning once, however many engines give it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = self.format(record)
+        if record.levelno >= logging.WARNING:
+            if text in self._said:
+                return
+            self._said.add(text)
+        with contextlib.suppress(OSError, ValueError):  # full or closed: nobody can be told
+            print(text, file=sys.stderr)
 
 
 class _Lines(logging.Formatter):
