@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from entropix_edge.evaluation.report import markdown, summarise
 from entropix_edge.evaluation.results import read_results
+from entropix_edge.evaluation.summary import markdown, summarise
 
 CHECKOUT = Path(__file__).parents[1]
 README = (CHECKOUT / "README.md").read_text("utf-8")

@@ -16,10 +16,10 @@ from entropix_edge.config import EngineConfig
 from entropix_edge.engine import Engine
 from entropix_edge.errors import ConfigError
 from entropix_edge.evaluation.policies import DEFAULT_POLICIES, policy, reads_attention
-from entropix_edge.evaluation.report import columns, markdown, summarise
 from entropix_edge.evaluation.results import Result, open_results, read_results
 from entropix_edge.evaluation.run import Question, Run, questions
 from entropix_edge.evaluation.statistics import paired_difference, wilson
+from entropix_edge.evaluation.summary import columns, markdown, summarise
 from entropix_edge.evaluation.tasks import Problem, read_problems
 
 # --- statistics -----------------------------------------------------------------------------------

@@ -320,7 +320,7 @@ def _answer(
 
 
 def _report(results: Sequence[Result], settings: dict[str, Any], options: _EvalOptions) -> None:
-    from ..evaluation.report import columns, markdown, summarise
+    from ..evaluation.summary import columns, markdown, summarise
 
     if not results:
         return

@@ -27,7 +27,7 @@ from .options import (
     verbose_option,
 )
 from .prompts import gather_prompt
-from .report import reply_record
+from .reply_record import reply_record
 from .session import Session, fetch
 
 if TYPE_CHECKING:
