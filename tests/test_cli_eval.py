@@ -68,7 +68,7 @@ def test_without_a_file_the_shipped_problems_are_asked_and_results_kept(evaluate
         (("--policy", "edgy"), "policy 'edgy' is not known"),
         (("--skip", 6), "--skip 6 leaves none of 6 problems"),
         (("--extractor", "magic"), "extractor 'magic' is not known"),
-        (("--template", "hm"), "template 'hm' asks nothing"),
+        (("--template", "hm"), "template 'hm' has no place for the question"),
         (("--deliberate", 1), "2<=x<=64"),
         (("--extractor", "code"), "tests"),
     ],

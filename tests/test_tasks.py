@@ -93,7 +93,7 @@ def test_an_id_is_what_a_problem_says(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        ("{", "line 1 is no problem"),
+        ("{", "line 1 is not a problem record: "),
         ([1], "JSON object"),
         ({"question": "a"}, "it has no 'answer'"),
         ({"question": "a", "answer": None}, "answer is None: it must be a text"),
@@ -104,7 +104,7 @@ def test_an_id_is_what_a_problem_says(tmp_path: Path) -> None:
         ({"question": "a", "answer": "x", "extractor": "last-number"}, "finds nothing"),
         ({"question": "a", "choices": ["x"], "answer": 0}, "2 to 26"),
         ({"question": "a", "choices": ["x", "y"], "answer": 2}, "a letter, an index or a text"),
-        ("", "holds no problem"),
+        ("", "has no problems"),
     ],
 )
 def test_what_is_no_problem_is_named(tmp_path: Path, line: Any, reason: str) -> None:

@@ -22,9 +22,9 @@ _COMPLETION = "_ENTROPIX_EDGE_COMPLETE"
 
 _COMMANDS = {
     "generate": "Answer a prompt.",
-    "info": "Say what a GGUF file is, and what this machine can do with it.",
-    "calibrate": "Fit the thresholds to a model.",
-    "eval": "Measure what strategies are worth.",
+    "info": "Describe a GGUF file, and what this machine can do with it.",
+    "calibrate": "Fit the strategy's thresholds to a model.",
+    "eval": "Compare strategies on problems with known answers.",
     "bench": "Measure how fast a model runs here.",
     "pull": "Fetch a model.",
     "ls": "List the models on this machine.",
@@ -57,7 +57,7 @@ class _Commands(click.Group):
 )
 @click.version_option(__version__, prog_name=_NAME)
 def cli() -> None:
-    """Run any GGUF model on this machine, decoded by what the model itself is unsure of."""
+    """Run any GGUF model on this machine, with decoding guided by the model's own uncertainty."""
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @click.argument("name", metavar="[MODEL]", required=False)
 @takes(model=ModelOptions)
 @threads_option
-@click.option("--force", is_flag=True, help="Begin anew, even if an earlier run was interrupted.")
+@click.option("--force", is_flag=True, help="Start over, even if an earlier run was interrupted.")
 @verbose_option
 def command(name: str | None, model: ModelOptions, threads: int | None, force: bool) -> int:
     """Fit the thresholds of the default preset to MODEL.
@@ -83,7 +83,7 @@ def _measure(
     columns = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()
     bar = Progress(*columns, console=console(), transient=True, disable=not console().is_terminal)
     if record.records:
-        console().print("Continuing an interrupted run (--force begins anew).")
+        console().print("Continuing an interrupted run (--force starts over).")
     try:
         with bar:
             task = bar.add_task("measuring", total=questionnaire.most_tokens)

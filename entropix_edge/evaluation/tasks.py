@@ -58,11 +58,11 @@ def read_problems(path: Path, *, extractor: str | None = None, template: str = "
         template: what is asked; `{question}` stands for the question.
 
     Raises:
-        ConfigError: a line is no problem, or there is none.
+        ConfigError: a line is not a problem record, or there is none.
         OSError: it cannot be read.
     """
     if "{question}" not in template:
-        raise ConfigError(f"template {template!r} asks nothing: it must contain {{question}}")
+        raise ConfigError(f"template {template!r} has no place for the question: it must contain {{question}}")
     if extractor:
         check_extractor(extractor)
     found: dict[str, Problem] = {}
@@ -72,12 +72,12 @@ def read_problems(path: Path, *, extractor: str | None = None, template: str = "
                 problem = _problem(json.loads(line), extractor, template)
             except (ValueError, TypeError, KeyError) as error:  # ConfigError is a ValueError
                 reason = f"it has no {error}" if isinstance(error, KeyError) else str(error)
-                raise ConfigError(f"{path} line {number} is no problem: {reason}") from error
+                raise ConfigError(f"{path}: line {number} is not a problem record: {reason}") from error
             if problem.id in found and found[problem.id] != problem:
-                raise ConfigError(f"{path} line {number}: the id {problem.id!r} is taken by another problem")
+                raise ConfigError(f"{path}: line {number}: the id {problem.id!r} is taken by another problem")
             found[problem.id] = problem
     if not found:
-        raise ConfigError(f"{path} holds no problem: it must have one JSON object a line")
+        raise ConfigError(f"{path} has no problems: each line must be a JSON object")
     return list(found.values())
 
 

@@ -205,7 +205,9 @@ class Context:
             raise ContextError(f"{len(cells)} tokens do not fit a batch of {self.n_batch}")
         wanted = self._batch.fill(cells)
         if len(wanted) > self.sequences:
-            raise ContextError(f"{len(wanted)} rows cannot be had of a context of {self.sequences} sequences")
+            raise ContextError(
+                f"{len(wanted)} rows are wanted: a context of {self.sequences} sequences gives at most as many"
+            )
         if (len(cells) > 1) != self._stoppable:
             self._let_stop(len(cells) > 1)
         if not self.decode_seconds:

@@ -63,7 +63,7 @@ def read_state(path: Path, model: str) -> tuple[list[int], bytes]:
         if header["llama_cpp"] != llama_cpp_version():
             raise ContextError(
                 f"the prompt cache {path} is of llama-cpp-python {header['llama_cpp']}, "
-                f"this is {llama_cpp_version()}: remove the file to make it anew"
+                f"this is {llama_cpp_version()}: remove the file to start over"
             )
         held = file.read(4 * header["tokens"])
         state = file.read()

@@ -52,7 +52,7 @@ def check_extractor(name: str) -> None:
         try:
             re.compile(name.removeprefix("regex:"))
         except re.error as error:
-            raise ConfigError(f"extractor {name!r} is no regular expression: {error}") from error
+            raise ConfigError(f"extractor {name!r} is not a regular expression: {error}") from error
     elif name not in EXTRACTORS:
         raise ConfigError(f"extractor {name!r} is not known: it must be one of {', '.join(EXTRACTORS)}")
 

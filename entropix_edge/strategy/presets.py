@@ -50,7 +50,7 @@ def load_preset(name: str) -> Preset:
         known = ", ".join(preset_names())
         raise ConfigError(f"preset {name!r} is not known: it must be one of {known}, or the path of a TOML file")
     if path.exists() and not path.is_file() and not path.is_dir():
-        raise ConfigError(f"preset file {name} is no regular file: it must be a TOML file")
+        raise ConfigError(f"preset file {name} is not a regular file: it must be a TOML file")
     try:
         return read_preset(decode_text(path.read_bytes(), f"preset file {name}"), path.stem)
     except OSError as error:
