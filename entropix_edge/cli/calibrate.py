@@ -36,16 +36,10 @@ def command(name: str | None, model: ModelOptions, threads: int | None, force: b
     seen. They are kept in the user's settings, and used with this model from then on. An interrupted run
     is continued by the next.
     """
-    if name is not None and (model.hf_repo or _given("model")):
-        raise click.UsageError(f"{name!r} and an option both name a model: give one of them")
+    chosen = model.name_or(name)
     with Session() as session:
-        path = fetch(name or model.name, offline=model.offline)
+        path = fetch(chosen, offline=model.offline)
         return _calibrate(session, path, threads=threads, anew=force)
-
-
-def _given(option: str) -> bool:
-    """Whether an option stands on the command line."""
-    return click.get_current_context().get_parameter_source(option) is click.core.ParameterSource.COMMANDLINE
 
 
 def _calibrate(session: Session, path: Path, *, threads: int | None, anew: bool) -> int:

@@ -75,9 +75,15 @@ def print_json(value: object, *, indent: int | None = None) -> None:
     print(json.dumps(value, indent=indent, ensure_ascii=not utf8))
 
 
-def wants_colour() -> bool:
-    """Whether standard output is a terminal that shows colour, and its user wants it."""
-    if os.environ.get("NO_COLOR") or not (sys.stdout.isatty() or os.environ.get("FORCE_COLOR")):
+def wants_colour(wanted: str = "auto") -> bool:
+    """Whether standard output is to be coloured: as its user says, or where it is a terminal that shows colour.
+
+    Args:
+        wanted: always, never or auto.
+    """
+    if wanted != "auto":
+        return wanted == "always"
+    if os.environ.get("NO_COLOR") or not sys.stdout.isatty():
         return False
     return output().color_system is not None
 

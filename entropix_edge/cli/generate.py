@@ -27,18 +27,21 @@ from .options import (
     verbose_option,
 )
 from .prompts import gather_prompt
+<<<<<<< HEAD
 from .reply_record import reply_record
+=======
+from .report import reply_record, said_to_wait
+>>>>>>> 5474a47 (chat: each line of standard input is a turn; conversations are kept as they go on, and --continue takes up the last)
 from .session import Session, fetch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from ..config import EngineConfig, Preset
     from ..engine import Engine, ReplyStream
     from ..render import Stats, TraceWriter
     from ..sessions import Deliberation
-    from ..types import Event
     from .interrupt import Interrupt
 
 
@@ -56,11 +59,8 @@ class _Options(NamedTuple):
     def engine_config(self) -> EngineConfig:
         """How to open the model: with slots for the candidates that are generated first."""
         config = self.engine.config(self.attention)
-        if self.candidates.deliberate is None:
-            return config
-        from ..sessions import VotingConfig
-
-        return dataclasses.replace(config, sequences=VotingConfig(candidates=self.candidates.deliberate).first_wave)
+        voting = self.candidates.voting()
+        return dataclasses.replace(config, sequences=voting.first_wave) if voting else config
 
     def generation_config(self, load: Callable[[str], Preset]) -> GenerationConfig:
         """How to generate, with presets from `load`."""
@@ -120,10 +120,10 @@ def _generate(session: Session, prompt: str, engine_config: EngineConfig, option
 
 def _stream(engine: Engine, prompt: str, config: GenerationConfig, options: _Options) -> ReplyStream | Deliberation:
     system, raw = options.prompt.system, options.prompt.raw
-    count, extractor = options.candidates.deliberate, options.candidates.answer
-    if count is None:
+    voting = options.candidates.voting()
+    if voting is None:
         return engine.stream(prompt, config, system=system, raw=raw)
-    from ..sessions import Deliberation, VotingConfig, extract
+    from ..sessions import Deliberation
 
     tokens = engine.tokenize_prompt(
         prompt,
@@ -132,21 +132,15 @@ def _stream(engine: Engine, prompt: str, config: GenerationConfig, options: _Opt
         parse_special=config.parse_special,
         chat_template_kwargs=config.chat_template_kwargs,
     )
-    answer_of = (lambda text: extract(text, extractor)) if extractor else None
-    return Deliberation(engine, tokens, config, VotingConfig(candidates=count), answer_of)
+    return Deliberation(engine, tokens, config, voting, options.candidates.answer_of)
 
 
 def _check_output(options: _Options) -> None:
     """Refuse at once what could only fail after the model is loaded."""
-    prompt, candidates, output = options.prompt, options.candidates, options.output
+    prompt, output = options.prompt, options.output
     if output.as_json and output.color == "always":
         raise click.UsageError("--json and --color always do not go together: JSON has no colours")
-    if candidates.answer and candidates.deliberate is None:
-        raise click.UsageError("--answer tells which answer each candidate votes for: give --deliberate N too")
-    if candidates.answer:
-        from ..sessions import check_extractor
-
-        check_extractor(candidates.answer)
+    options.candidates.check()
     if prompt.raw and prompt.system is not None:
         raise click.UsageError("--raw and --system do not go together: put the system message into the text")
     if prompt.raw and prompt.chat_template_kwargs:
@@ -188,7 +182,7 @@ class _Run:
 
         terminal = sys.stdout.isatty()
         as_json = self._output.as_json
-        colour = not as_json and self._wants_colour(terminal)
+        colour = not as_json and wants_colour(self._output.color)
         if colour:
             console(colour=True).print(legend())
         printer = TextPrinter(sys.stdout, colour=colour, terminal=terminal)
@@ -196,7 +190,7 @@ class _Run:
             stack.callback(self._stream.close)
             trace = self._open_trace(stack)
             stack.callback(self._finish_trace, trace)
-            for event in self._events():
+            for event in said_to_wait(self._stream.everything(), self._options.candidates.deliberate):
                 if trace:
                     trace.write(event)
                 if isinstance(event, TokenEvent) and not as_json:
@@ -212,27 +206,12 @@ class _Run:
             return EXIT_INTERRUPTED
         return EXIT_FAILED if trace and trace.failed else 0
 
-    def _events(self) -> Iterator[Event]:
-        """The stream's events; while several candidates are generated there are none, and that is said."""
-        events = self._stream.everything()
-        count = self._options.candidates.deliberate
-        if count:
-            with console().status(f"Generating up to {count} candidates"):
-                first = next(events, None)
-            if first is not None:
-                yield first
-        yield from events
-
     def _finish_trace(self, trace: TraceWriter | None) -> None:
         """Where the reader has gone, end the reply, and the trace as it should end."""
         self._stream.cancel()
         if trace:
             for event in self._stream.everything():
                 trace.write(event)
-
-    def _wants_colour(self, terminal: bool) -> bool:
-        wanted = self._output.color
-        return wanted == "always" or (wanted == "auto" and terminal and wants_colour())
 
     def _open_trace(self, stack: contextlib.ExitStack) -> TraceWriter | None:
         from ..render import TraceWriter

@@ -52,6 +52,15 @@ class Interrupt:
             signal.signal(signal.SIGINT, before)
 
     @contextlib.contextmanager
+    def asking(self) -> Iterator[None]:
+        """While the user is asked for something: Ctrl-C raises, and neither it nor one from before is remembered."""
+        deferred, self._deferred, self.requested = self._deferred, False, False
+        try:
+            yield
+        finally:
+            self._deferred, self.requested = deferred, False
+
+    @contextlib.contextmanager
     def deferring(self) -> Iterator[None]:
         """Take Ctrl-C as the flag alone; raise one that was lost before."""
         self._deferred = True

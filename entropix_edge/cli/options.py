@@ -8,7 +8,7 @@ def command(model: ModelOptions, engine: EngineOptions) -> int: ...
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeVar, get_type_hints
 
 import click
 
@@ -26,6 +26,9 @@ from ..config import (
 )
 from .console import set_up_logging
 from .parameters import Attention, GpuLayers, JsonObject, Length, Seed
+
+if TYPE_CHECKING:
+    from ..sessions import VotingConfig
 
 # annotations are not deferred here: the options in them would be compiled anew at each start
 
@@ -56,6 +59,11 @@ def _options(group: type) -> dict[str, Any]:
     return {field: hint.__metadata__[0] for field, hint in get_type_hints(group, include_extras=True).items()}
 
 
+def is_given(option: str) -> bool:
+    """Whether an option stands on the command line, not only in the environment."""
+    return click.get_current_context().get_parameter_source(option) is click.core.ParameterSource.COMMANDLINE
+
+
 _COUNT = click.IntRange(min=1)
 
 verbose_option = click.option(
@@ -83,6 +91,23 @@ gpu_option = click.option(
     default="auto",
     metavar="auto|all|N",
     help="Layers for the GPU. Default: auto.",
+)
+
+system_option = click.option("-sys", "--system", metavar="TEXT", help="A system message.")
+
+template_option = click.option(
+    "--chat-template-kwargs",
+    type=JsonObject(),
+    default="{}",
+    metavar="JSON",
+    help="Variables for the chat template, such as '{\"enable_thinking\": false}'.",
+)
+
+color_option = click.option(
+    "--color",
+    type=click.Choice(["auto", "always", "never"]),
+    default="auto",
+    help="Colour each token by its strategy. Default: auto (on a terminal).",
 )
 
 
@@ -125,6 +150,16 @@ class ModelOptions(NamedTuple):
         if self.model and self.hf_repo:
             raise click.UsageError("-m and -hf both name a model: give one of them")
         return self.hf_repo or self.model or DEFAULT_MODEL
+
+    def name_or(self, argument: str | None) -> str:
+        """The model's name, in a command that takes it as an argument too.
+
+        Raises:
+            click.UsageError: there are two.
+        """
+        if argument is not None and (self.hf_repo or is_given("model")):
+            raise click.UsageError(f"{argument!r} and an option both name a model: give one of them")
+        return argument or self.name
 
 
 class EngineOptions(NamedTuple):
@@ -283,6 +318,34 @@ class CandidateOptions(NamedTuple):
         ),
     ]
 
+    def check(self) -> None:
+        """Refuse what could only fail later.
+
+        Raises:
+            click.UsageError: an extractor without candidates.
+            ConfigError: no such extractor.
+        """
+        if self.answer and self.deliberate is None:
+            raise click.UsageError("--answer tells which answer each candidate votes for: give --deliberate N too")
+        if self.answer:
+            from ..sessions import check_extractor
+
+            check_extractor(self.answer)
+
+    def voting(self) -> "VotingConfig | None":
+        """How the best of several candidates is chosen; None for a single reply."""
+        if self.deliberate is None:
+            return None
+        from ..sessions import VotingConfig
+
+        return VotingConfig(candidates=self.deliberate)
+
+    def answer_of(self, text: str) -> str | None:
+        """The answer in a reply by which it votes."""
+        from ..sessions import extract
+
+        return extract(text, self.answer) if self.answer else None
+
 
 class PromptOptions(NamedTuple):
     """What is asked, and how it is read."""
@@ -302,20 +365,11 @@ class PromptOptions(NamedTuple):
             help="A file with (a part of) the prompt; - means standard input. Repeatable.",
         ),
     ]
-    system: Annotated[str | None, click.option("-sys", "--system", metavar="TEXT", help="A system message.")]
+    system: Annotated[str | None, system_option]
     raw: Annotated[
         bool, click.option("--raw", is_flag=True, help="Take the prompt as it is, without the model's chat template.")
     ]
-    chat_template_kwargs: Annotated[
-        dict[str, Any],
-        click.option(
-            "--chat-template-kwargs",
-            type=JsonObject(),
-            default="{}",
-            metavar="JSON",
-            help="Variables for the chat template, such as '{\"enable_thinking\": false}'.",
-        ),
-    ]
+    chat_template_kwargs: Annotated[dict[str, Any], template_option]
     prompt_cache: Annotated[
         Path | None,
         click.option(
@@ -335,15 +389,7 @@ class PromptOptions(NamedTuple):
 class OutputOptions(NamedTuple):
     """What is printed, and what is written beside it."""
 
-    color: Annotated[
-        Literal["auto", "always", "never"],
-        click.option(
-            "--color",
-            type=click.Choice(["auto", "always", "never"]),
-            default="auto",
-            help="Colour each token by its strategy. Default: auto (on a terminal).",
-        ),
-    ]
+    color: Annotated[Literal["auto", "always", "never"], color_option]
     stats: Annotated[
         bool, click.option("--stats", is_flag=True, help="Print speed, strategies and entropy to standard error.")
     ]

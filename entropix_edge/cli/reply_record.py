@@ -1,4 +1,4 @@
-"""A reply as one JSON object: what `--json` prints."""
+"""A reply as commands show it: while it is waited for, and as one JSON object."""
 
 from __future__ import annotations
 
@@ -6,9 +6,23 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from ..types import CandidateEvent
+from .console import console
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ..engine import Engine, Reply
+    from ..types import Event
+
+
+def said_to_wait(events: Iterator[Event], candidates: int | None) -> Iterator[Event]:
+    """A stream's events; while several candidates are generated there are none, and that is said."""
+    if candidates:
+        with console().status(f"Generating up to {candidates} candidates"):
+            first = next(events, None)
+        if first is not None:
+            yield first
+    yield from events
 
 
 def reply_record(engine: Engine, reply: Reply, *, startup_seconds: float, alternatives: bool) -> dict[str, Any]:

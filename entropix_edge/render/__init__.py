@@ -1,7 +1,19 @@
 """Events to what a person or a program reads: coloured text, JSONL trace, statistics."""
 
 from .stats import Stats
-from .terminal import TextPrinter, legend
+from .terminal import TextPrinter, legend, visible
+from .thoughts import Thoughts, ends_in_thought
 from .trace import Trace, TraceWriter, as_record, read_trace
 
-__all__ = ["Stats", "TextPrinter", "Trace", "TraceWriter", "as_record", "legend", "read_trace"]
+__all__ = [
+    "Stats",
+    "TextPrinter",
+    "Thoughts",
+    "Trace",
+    "TraceWriter",
+    "as_record",
+    "ends_in_thought",
+    "legend",
+    "read_trace",
+    "visible",
+]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TextIO
 
 from ..types import Strategy
+from .thoughts import Thoughts
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -38,35 +39,75 @@ class TextPrinter:
 
     Args:
         stream: where to.
-        colour: colour each token by its strategy.
+        colour: colour each token by its strategy, and dim thoughts.
         terminal: make control characters visible instead of sending them.
+        thoughts: tells the model's thoughts from the rest.
+        folded: leave thoughts out, but for how long they were.
     """
 
-    def __init__(self, stream: TextIO, *, colour: bool, terminal: bool) -> None:
+    def __init__(
+        self,
+        stream: TextIO,
+        *,
+        colour: bool,
+        terminal: bool,
+        thoughts: Thoughts | None = None,
+        folded: bool = False,
+    ) -> None:
         self._stream = stream
         self._colour = colour
         self._terminal = terminal
+        self._thoughts = thoughts
+        self._folded = folded
+        self._hidden = 0  # characters of thoughts that were left out
         self._last = "\n"
 
     def write(self, event: TokenEvent) -> None:
         """Write one event's text. Raises OSError where the stream does."""
         if not event.text:
             return
-        text = event.text.translate(_VISIBLE) if self._terminal else event.text
-        self._last = text[-1]
-        if self._colour and event.strategy:
-            text = _coloured(text, STYLES[event.strategy])
-        self._stream.write(text)
+        style = STYLES[event.strategy] if event.strategy else ""
+        for text, is_thought in self._thoughts.split(event.text) if self._thoughts else [(event.text, False)]:
+            self._part(text, is_thought, style)
         self._stream.flush()
 
     def finish(self) -> None:
-        """End the line where the reply did not."""
+        """Write what is still held back, and end the line where the reply did not."""
+        for text, is_thought in self._thoughts.flush() if self._thoughts else ():
+            self._part(text, is_thought, "")
+        self._unfold()
         if self._last != "\n":
             self._stream.write("\n")
         self._stream.flush()
 
+    def _part(self, text: str, is_thought: bool, style: str) -> None:
+        if is_thought and self._folded:
+            if not self._hidden:
+                self._put("(thinking", "dim")
+            self._hidden += len(text)
+            return
+        self._unfold()
+        self._put(text, "dim" if is_thought else style)
 
-def _coloured(text: str, style: str) -> str:
+    def _unfold(self) -> None:
+        """Say how much was left out."""
+        if self._hidden:
+            self._put(f": {self._hidden} characters)\n", "dim")
+            self._hidden = 0
+
+    def _put(self, text: str, style: str) -> None:
+        shown = visible(text) if self._terminal else text
+        self._last = shown[-1]
+        self._stream.write(coloured(shown, style) if self._colour and style else shown)
+
+
+def visible(text: str) -> str:
+    """A text for a terminal: control characters are shown, not obeyed."""
+    return text.translate(_VISIBLE)
+
+
+def coloured(text: str, style: str) -> str:
+    """A text in one of rich's styles, for a terminal."""
     from rich.color import ColorSystem
     from rich.style import Style
 

@@ -225,6 +225,10 @@ class PendingTurn:
 
     A reply that is closed early is cancelled, and what it said until then is kept. One that said nothing leaves the
     conversation as it was.
+
+    Attributes:
+        stream: what is being generated.
+        prompt_ids: the tokens of the whole prompt.
     """
 
     def __init__(
@@ -240,7 +244,7 @@ class PendingTurn:
         self._conversation = conversation
         self._turns = turns
         self._question = question
-        self._prompt = tuple(prompt)
+        self.prompt_ids = tuple(prompt)
         self._begin = begin
         self._seen: list[Event] = []
         self._events = self._joined()
@@ -293,7 +297,7 @@ class PendingTurn:
         turn = Turn(
             question=self._question,
             text=reply.text,
-            prompt_ids=self._prompt,
+            prompt_ids=self.prompt_ids,
             reply_ids=(*(self._begin.tokens if self._begin else ()), *ids),
             seed=reply.seed,
             finish_reason=reply.finish_reason,

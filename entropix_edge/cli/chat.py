@@ -1,0 +1,169 @@
+"""`entropix-edge chat`: a conversation."""
+
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+
+import click
+
+from ..config import AttentionChoice
+from ..encoding import decode_text
+from ..errors import ModelNotFoundError
+from ..strategy import load_preset
+from ..types import FinishReason
+from . import EXIT_INTERRUPTED
+from .conversations import Keeper, newest
+from .options import (
+    CandidateOptions,
+    EngineOptions,
+    ModelOptions,
+    SamplingOptions,
+    attention_option,
+    color_option,
+    is_given,
+    system_option,
+    takes,
+    template_option,
+    verbose_option,
+)
+from .session import Session, fetch
+from .talk import Options, Talk
+
+if TYPE_CHECKING:
+    from ..engine import Engine
+    from ..sessions import Conversation
+
+# annotations are not deferred here: the options in them would be compiled anew at each start
+
+logger = logging.getLogger("entropix_edge")
+
+_WIDE = (b"\xff\xfe", b"\xfe\xff")  # how UTF-16 and UTF-32 begin
+
+
+class ChatOptions(NamedTuple):
+    """What is said before the conversation, and what is kept of it."""
+
+    system: Annotated[str | None, system_option]
+    chat_template_kwargs: Annotated[dict[str, Any], template_option]
+    resume: Annotated[
+        bool, click.option("--continue", "resume", is_flag=True, help="Go on with the last conversation.")
+    ]
+    no_save: Annotated[
+        bool, click.option("--no-save", is_flag=True, help="Keep neither the conversation nor what was typed.")
+    ]
+    color: Annotated[Literal["auto", "always", "never"], color_option]
+    stats: Annotated[bool, click.option("--stats", is_flag=True, help="Print statistics after each reply.")]
+
+
+@click.command("chat")
+@click.argument("name", metavar="[MODEL]", required=False)
+@takes(model=ModelOptions, engine=EngineOptions)
+@attention_option("last", "last")
+@takes(sampling=SamplingOptions, candidates=CandidateOptions, chat=ChatOptions)
+@verbose_option
+def command(
+    name: str | None,
+    model: ModelOptions,
+    engine: EngineOptions,
+    attention: AttentionChoice,
+    sampling: SamplingOptions,
+    candidates: CandidateOptions,
+    chat: ChatOptions,
+) -> int:
+    """Talk with MODEL.
+
+    In a terminal, /help lists what can be typed. Otherwise each line of standard input is a question, and standard
+    output is the replies and nothing else. Every conversation is kept in the user's data folder as it goes on.
+    """
+    options = Options(model, engine, attention, sampling, candidates, chat.color, "show", chat.stats)
+    candidates.check()
+    options.generation_config(load_preset)  # what is wrong there is said before the model is loaded
+    if sys.stdin is None or sys.stdout is None:
+        raise click.UsageError("standard input or output is closed: there is nobody to talk with")
+    kept = _kept() if chat.resume else None
+    chosen = model.name_or(name)
+    if kept and not (name or model.hf_repo or is_given("model")):
+        chosen = _model_of(kept)
+    with Session() as session:
+        return _chat(session, fetch(chosen, offline=model.offline), options, chat, kept)
+
+
+def _kept() -> Path:
+    """The conversation to go on with."""
+    kept = newest()
+    if kept is None:
+        raise click.UsageError("there is no conversation to go on with: leave --continue out")
+    return kept
+
+
+def _model_of(kept: Path) -> str:
+    """The model of a conversation that was kept.
+
+    Raises:
+        ModelNotFoundError: it is gone.
+    """
+    from ..sessions import SavedConversation
+
+    model = SavedConversation.read(kept).model
+    if not model.is_file():
+        raise ModelNotFoundError(f"the last conversation was with {model}, which is not there: name the model")
+    return str(model)
+
+
+def _chat(session: Session, path: Path, options: Options, chat: ChatOptions, kept: Path | None) -> int:
+    start = time.perf_counter()
+    with session.engine(path, options.engine_config()) as engine:
+        startup = time.perf_counter() - start
+        conversation = _conversation(engine, chat, kept)
+        keeper = Keeper(wanted=not chat.no_save, path=kept)
+        talk = Talk(engine, conversation, options, session.interrupt, keeper, startup_seconds=startup)
+        return _listen(talk)
+
+
+def _conversation(engine: "Engine", chat: ChatOptions, kept: Path | None) -> "Conversation":
+    """The conversation that was kept, with what the command line changes in it, or a new one."""
+    from ..sessions import Conversation
+
+    conversation = Conversation.load(kept, engine) if kept else Conversation(engine)
+    if chat.system is not None:
+        conversation.system = chat.system
+    if chat.chat_template_kwargs or not kept:
+        conversation.chat_template_kwargs = chat.chat_template_kwargs
+    return conversation
+
+
+# --- without a terminal -------------------------------------------------------------------------------
+
+
+def _listen(talk: Talk) -> int:
+    """Answer each line of standard input. The exit code."""
+    lines = _lines()
+    while True:
+        with talk.interrupt.asking():
+            question = next(lines, None)
+        if question is None:
+            return 0
+        turn = talk.ask(question) if question.strip() else None
+        if turn and turn.finish_reason is FinishReason.CONTEXT:
+            logger.warning("the context is full: the reply ends at its %d tokens", talk.engine.context.room)
+        if talk.stopped:
+            return EXIT_INTERRUPTED
+
+
+def _lines() -> Iterator[str]:
+    """The lines of standard input, as they come.
+
+    Raises:
+        EncodingError: one is no text.
+    """
+    source, number = sys.stdin.buffer, 1
+    while line := source.readline():
+        if number == 1 and line.startswith(_WIDE):
+            yield from decode_text(line + source.read(), "standard input").splitlines()
+            return
+        # a byte order mark is one at the very beginning only
+        yield decode_text(b" " * (number > 1) + line, f"line {number} of standard input")[number > 1 :].rstrip("\r\n")
+        number += 1

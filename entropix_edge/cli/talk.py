@@ -1,0 +1,168 @@
+"""One conversation at work: a question becomes a reply on the screen, and a turn that is kept."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..errors import TemplateError
+from ..types import TokenEvent
+from .console import console, wants_colour
+from .report import reply_record, said_to_wait
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Literal
+
+    from ..config import AttentionChoice, EngineConfig, GenerationConfig, Preset
+    from ..engine import Engine, Reply
+    from ..sessions import Conversation, PendingTurn, Turn
+    from .conversations import Keeper
+    from .interrupt import Interrupt
+    from .options import CandidateOptions, EngineOptions, ModelOptions, SamplingOptions
+
+ALTERNATIVES = 5  # that each event names, for whoever asks why
+
+
+class Options(NamedTuple):
+    """What a conversation goes by; most of it can be changed while it goes on."""
+
+    model: ModelOptions
+    engine: EngineOptions
+    attention: AttentionChoice
+    sampling: SamplingOptions
+    candidates: CandidateOptions
+    color: Literal["auto", "always", "never"]
+    thoughts: Literal["show", "fold"]
+    stats: bool
+
+    def engine_config(self) -> EngineConfig:
+        """How to open the model: with slots for the candidates that are generated first."""
+        config = self.engine.config(self.attention)
+        voting = self.candidates.voting()
+        return dataclasses.replace(config, sequences=voting.first_wave) if voting else config
+
+    def generation_config(self, load: Callable[[str], Preset]) -> GenerationConfig:
+        """How to generate, with presets from `load`."""
+        return dataclasses.replace(self.sampling.config(load), alternatives=ALTERNATIVES)
+
+
+class Talk:
+    """A conversation with an open engine, whose replies are shown as they come.
+
+    Args:
+        engine: with the model.
+        conversation: with that engine.
+        options: how to generate and to show.
+        interrupt: Ctrl-C, which ends a reply.
+        keeper: keeps each turn.
+        startup_seconds: that opening the model took.
+
+    Attributes:
+        stopped: whether Ctrl-C ended the last reply.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        conversation: Conversation,
+        options: Options,
+        interrupt: Interrupt,
+        keeper: Keeper,
+        *,
+        startup_seconds: float,
+    ) -> None:
+        if engine.prompts.chat_template is None:
+            raise TemplateError(
+                f"{engine.model.path.name} has no chat template, so it cannot hold a conversation: "
+                "take a model that was made for it, or `generate`"
+            )
+        self.engine = engine
+        self.conversation = conversation
+        self.options = options
+        self.keeper = keeper
+        self.interrupt = interrupt
+        self.stopped = False
+        self._startup = startup_seconds
+
+    # --- asking ---------------------------------------------------------------------------------------
+
+    def ask(self, question: str) -> Turn | None:
+        """Ask, show the reply, and keep the turn; None where nothing was said."""
+        return self._play(self.conversation.ask(question, self.config(), **self._voting()))
+
+    def revise(self, question: str) -> Turn | None:
+        """The same in place of the last question."""
+        return self._play(self.conversation.revise(question, self.config(), **self._voting()))
+
+    def regenerate(self) -> Turn | None:
+        """Another reply to the last question: with the next seed, where one was given."""
+        config = self.config()
+        if config.seed is not None and self.conversation.turns:
+            config = dataclasses.replace(config, seed=(self.conversation.turns[-1].seed + 1) % 2**64)
+        return self._play(self.conversation.regenerate(config, **self._voting()))
+
+    def go_on_from(self, index: int, tokens: tuple[int, ...]) -> Turn | None:
+        """The last reply up to a token, then other ones, and on from there."""
+        return self._play(self.conversation.go_on_from(index, tokens, self.config()))
+
+    def config(self) -> GenerationConfig:
+        """How the next reply is generated."""
+        return self.options.generation_config(self.engine.preset)
+
+    def _voting(self) -> dict[str, Any]:
+        candidates = self.options.candidates
+        return {"voting": candidates.voting(), "answer_of": candidates.answer_of}
+
+    # --- showing --------------------------------------------------------------------------------------
+
+    def _play(self, pending: PendingTurn) -> Turn | None:
+        """Show a reply as it comes; keep its turn, however it ends."""
+        from ..render import TextPrinter, Thoughts
+
+        printer = TextPrinter(
+            sys.stdout,
+            colour=wants_colour(self.options.color),
+            terminal=sys.stdout.isatty(),
+            thoughts=Thoughts(begun=self._begins_in_thought(pending)),
+            folded=self.options.thoughts == "fold",
+        )
+        turn = None
+        try:
+            for event in said_to_wait(pending.everything(), self.options.candidates.deliberate):
+                if isinstance(event, TokenEvent):
+                    printer.write(event)
+                if self.interrupt():
+                    pending.cancel()
+        finally:
+            turn = pending.close()
+            self.keeper.keep(self.conversation)
+            self.stopped = self.interrupt()
+        printer.finish()
+        if self.options.stats and turn and turn.reply:
+            self._print_stats(turn.reply)
+        return turn
+
+    def _print_stats(self, reply: Reply) -> None:
+        from ..render import Stats
+
+        facts = {"finish": reply.finish_reason, "seed": reply.seed}
+        console().print(Stats(reply, startup_seconds=self._startup).table(**facts))
+
+    def _begins_in_thought(self, pending: PendingTurn) -> bool:
+        """Whether the chat template begins the model's thoughts for it."""
+        from ..render import ends_in_thought
+
+        vocabulary = self.engine.model.vocabulary
+        return ends_in_thought("".join(map(vocabulary.label, pending.prompt_ids[-_TAG_TOKENS:])))
+
+    def record(self) -> dict[str, Any] | None:
+        """The last reply as `generate --json` prints one; None where there is none, or it was loaded from a file."""
+        turns = self.conversation.turns
+        if not turns or turns[-1].reply is None:
+            return None
+        return reply_record(self.engine, turns[-1].reply, startup_seconds=self._startup, alternatives=True)
+
+
+_TAG_TOKENS = 8  # at most, with what may stand after it
