@@ -22,16 +22,10 @@ _COMPLETION = "_ENTROPIX_EDGE_COMPLETE"
 
 _COMMANDS = {
     "generate": "Answer a prompt.",
-<<<<<<< HEAD
+    "chat": "Hold a conversation with a model.",
     "info": "Describe a GGUF file, and what this machine can do with it.",
     "calibrate": "Fit the strategy's thresholds to a model.",
     "eval": "Compare strategies on problems with known answers.",
-=======
-    "chat": "Talk with a model.",
-    "info": "Say what a GGUF file is, and what this machine can do with it.",
-    "calibrate": "Fit the thresholds to a model.",
-    "eval": "Measure what strategies are worth.",
->>>>>>> 5474a47 (chat: each line of standard input is a turn; conversations are kept as they go on, and --continue takes up the last)
     "bench": "Measure how fast a model runs here.",
     "pull": "Fetch a model.",
     "ls": "List the models on this machine.",

@@ -27,11 +27,7 @@ from .options import (
     verbose_option,
 )
 from .prompts import gather_prompt
-<<<<<<< HEAD
-from .reply_record import reply_record
-=======
-from .report import reply_record, said_to_wait
->>>>>>> 5474a47 (chat: each line of standard input is a turn; conversations are kept as they go on, and --continue takes up the last)
+from .reply_record import reply_record, said_to_wait
 from .session import Session, fetch
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..errors import TemplateError
 from ..types import TokenEvent
 from .console import console, wants_colour
-from .report import reply_record, said_to_wait
+from .reply_record import reply_record, said_to_wait
 
 if TYPE_CHECKING:
     from collections.abc import Callable
