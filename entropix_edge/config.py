@@ -267,11 +267,13 @@ class EngineConfig:
 
     Attributes:
         ctx_size: tokens of context; None means the smaller of the model's own and 4096, 0 the model's own.
-        batch_size: most tokens a decode; None means 512, or fewer where attention's scores need the room.
+        batch_size: most tokens a decode; None means 512, or fewer where attention's scores need the room, as they do
+            with flash attention off.
         threads: for single tokens; None means the physical (on Apple Silicon the performance) cores.
         threads_batch: for prompts; None means the same.
         gpu_layers: layers to offload: "auto" (what fits), "all", or how many.
-        flash_attention: "auto", "on" or "off". Attention metrics need it off; "auto" gives way to them.
+        flash_attention: "auto", "on" or "off". "auto" is off where the cache is exact, as it would be rounded, or
+            parted, as that is faster; else it is on where llama.cpp finds the devices able to.
         attention: which layers' attention is measured: "last", "all", "off", or layer numbers from 0.
         sequences: slots: how many replies may be generated side by side.
         forks: sequences for their branches, all together.
@@ -281,7 +283,7 @@ class EngineConfig:
             numbers do not depend on what is generated beside it: exactly so where `pooled` is False, attention off, and
             as many replies are generated all the time as there are sequences.
         pooled: the sequences share the context's cells; else each has an equal part of its own, which is faster
-            where many generate at once and attention is off.
+            where many generate at once.
         mmap: map the file instead of reading it.
         exact: keep the KV cache in F32; twice the memory, for comparisons that must agree.
     """
@@ -325,13 +327,6 @@ class EngineConfig:
             object.__setattr__(self, "attention", plain)
         elif layers not in ("last", "all", "off"):
             raise ConfigError(f"attention is {layers!r}: it must be last, all, off, or layer numbers")
-        if layers != "off" and self.flash_attention == "on":
-            raise ConfigError(
-                "flash_attention is on and attention is not off: "
-                "attention weights exist only without flash attention, so choose one"
-            )
-        if layers != "off" and not self.pooled:
-            raise ConfigError("pooled is False and attention is not off: attention is measured in a common pool only")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

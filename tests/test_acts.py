@@ -52,11 +52,11 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Model]:
 
 @pytest.fixture(scope="module", params=["pooled", "parted"])
 def acting(tiny: Model, request: pytest.FixtureRequest) -> Iterator[Context]:
-    """A context with room for children: in one pool with attention, or each in a part of its own."""
+    """A context with room for children: in one pool, or each in a part of its own."""
     pooled = request.param == "pooled"
-    n_ctx, layers = (256, (0, 2)) if pooled else (256 * SEQUENCES, ())
+    n_ctx = 256 if pooled else 256 * SEQUENCES
     with Context(
-        tiny, threads=1, n_ctx=n_ctx, sequences=SEQUENCES, exact=True, layers=layers, pooled=pooled
+        tiny, threads=1, n_ctx=n_ctx, sequences=SEQUENCES, exact=True, layers=(0, 2), pooled=pooled
     ) as context:
         yield context
 

@@ -228,7 +228,6 @@ def test_a_users_own_preset_is_a_file(generate: Cli, tmp_path: Path) -> None:
         (("hi", "-c", "-5"), "-5"),
         (("hi", "-t", "0"), "0"),
         (("hi", "-ngl", "some"), "'some' must be auto, all, or a number of layers"),
-        (("hi", "-fa", "on"), "attention weights exist only without flash attention"),
         (("hi", "--attention", "first"), "'first' must be last, all, off, or layer numbers"),
         (("hi", "--attention", "99"), "attention layer 99 does not exist: this model has 0 to 2"),
         (("hi", "--sampler", "magic"), "'magic'"),

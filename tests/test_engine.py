@@ -80,9 +80,7 @@ def test_a_reply_without_a_seed_names_one_that_repeats_it(engine: Engine) -> Non
     assert engine.generate("hello", config(seed=reply.seed)).text == reply.text
 
 
-@pytest.mark.parametrize(
-    "changes", [{}, {"pooled": False, "attention": "off", "ctx_size": 11 * 256}], ids=["pooled", "parted"]
-)
+@pytest.mark.parametrize("changes", [{}, {"pooled": False, "ctx_size": 11 * 256}], ids=["pooled", "parted"])
 def test_streams_side_by_side_say_what_they_would_say_alone(tiny_model: Path, changes: dict[str, object]) -> None:
     options: dict[str, Any] = {"threads": 1, "ctx_size": 256, "exact": True, "sequences": 3} | changes
     with Engine.open(tiny_model, EngineConfig(**options)) as engine:
@@ -206,10 +204,17 @@ def test_a_layer_that_is_not_there_is_refused(tiny_model: Path) -> None:
         Engine.open(tiny_model, EngineConfig(attention=(7,)))
 
 
-def test_attention_and_flash_attention_exclude_each_other() -> None:
-    with pytest.raises(ConfigError, match="choose one"):
-        EngineConfig(flash_attention="on")
-    assert EngineConfig(flash_attention="on", attention="off")
+@pytest.mark.parametrize("flash", ["auto", "on", "off"])
+@pytest.mark.parametrize("pooled", [True, False], ids=["pooled", "parted"])
+def test_attention_is_read_with_flash_attention_and_without(tiny_model: Path, flash: Any, pooled: bool) -> None:
+    options: dict[str, Any] = {"threads": 1, "ctx_size": 3 * 256, "sequences": 2, "forks": 1, "exact": True}
+    with Engine.open(tiny_model, EngineConfig(flash_attention=flash, pooled=pooled, **options)) as engine:
+        metrics = [event.metrics for event in engine.stream("hello", config(seed=3)) if event.metrics]
+    assert metrics
+    for each in metrics:
+        assert each.attention
+        assert each.attention.entropy > 0
+        assert each.attention.interaction_strength > 0
 
 
 def test_a_context_larger_than_memory_is_refused(tiny_model: Path) -> None:
@@ -304,7 +309,6 @@ def test_wrong_generation_options_are_refused(changes: dict[str, object]) -> Non
         {"gpu_layers": -3},
         {"attention": "x"},
         {"attention": ()},
-        {"pooled": False},
     ],
 )
 def test_wrong_engine_options_are_refused(changes: dict[str, object]) -> None:

@@ -235,8 +235,8 @@ def test_what_cannot_fit_is_refused_before_it_is_asked_for(tiny_model: Path, mon
 
 @pytest.mark.parametrize(("n_ctx", "n_head", "batch"), [(4096, 9, 455), (65536, 32, 32), (512, 4, 512), (4096, 0, 512)])
 def test_a_batch_is_as_large_as_its_scores_allow(n_ctx: int, n_head: int, batch: int) -> None:
-    assert default_batch(n_ctx, n_head, attention=True) == batch
-    assert default_batch(n_ctx, n_head, attention=False) == 512
+    assert default_batch(n_ctx, n_head, scores=True) == batch
+    assert default_batch(n_ctx, n_head, scores=False) == 512
 
 
 def test_info_says_what_is_needed(tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -105,17 +105,18 @@ def write_llama(
     add_tokenizer(writer, template, bos=bos, eos=eos, adds_bos=adds_bos)
     for name, data in (weights or random_weights(shape)).items():
         writer.add_tensor(name, data)
-    return _finish(writer, path)
+    return finish(writer, path)
 
 
 def write_vocabulary(path: Path) -> Path:
     """Write the tokenizer and nothing else."""
     writer = gguf.GGUFWriter(path, "llama")
     add_tokenizer(writer, None)
-    return _finish(writer, path)
+    return finish(writer, path)
 
 
-def _finish(writer: Any, path: Path) -> Path:
+def finish(writer: Any, path: Path) -> Path:
+    """Write what the writer was given."""
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -230,4 +231,4 @@ def write_mamba(path: Path, seed: int = 440) -> Path:
         writer.add_tensor(f"{block}.ssm_a", rates)
         writer.add_tensor(f"{block}.ssm_d", np.ones(n_inner, np.float32))
         put(f"{block}.ssm_out.weight", n_embd, n_inner)
-    return _finish(writer, path)
+    return finish(writer, path)

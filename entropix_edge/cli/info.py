@@ -103,10 +103,11 @@ def _memory(header: Header) -> tuple[int, Memory]:
     """Tokens of context, and the memory that is needed, where nothing but the model is named."""
     from ..llama import Shape, default_batch, predict
 
-    config, n_heads = EngineConfig(), header.n_heads or 0
+    config = EngineConfig()
     n_ctx = min(header.context_length or DEFAULT_CTX_SIZE, DEFAULT_CTX_SIZE)
-    n_batch = default_batch(n_ctx, n_heads, attention=True)
-    shape = Shape(n_ctx=n_ctx, n_batch=min(n_batch, n_ctx), sequences=config.sequences + config.forks, taps=True)
+    n_batch = min(default_batch(n_ctx, header.n_heads or 0, scores=False), n_ctx)
+    sequences = config.sequences + config.forks
+    shape = Shape(n_ctx=n_ctx, n_batch=n_batch, sequences=sequences, flash_attention=True, taps=True)
     return n_ctx, predict(header, shape)
 
 

@@ -118,7 +118,7 @@ def attention_option(default: str | None, told: str) -> Callable[[Command], Comm
         type=Attention(),
         default=default,
         metavar="last|all|off|L1,L2",
-        help=f"Layers whose attention is measured (turns flash attention off). Default: {told}.",
+        help=f"Layers whose attention is measured. Default: {told}.",
     )
 
 
@@ -191,7 +191,7 @@ class EngineOptions(NamedTuple):
             "--flash-attn",
             type=click.Choice(["on", "off", "auto"]),
             default="auto",
-            help="Flash attention. `on` needs `--attention off`. Default: auto.",
+            help="Flash attention. Default: auto.",
         ),
     ]
 

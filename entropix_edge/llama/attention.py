@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from functools import cache
 from typing import TYPE_CHECKING
 
 import llama_cpp.llama_cpp as llama
@@ -12,7 +13,8 @@ from .. import native
 from ..errors import ContextError
 from ..native import layout
 from ..types import AttentionMetrics
-from .library import address_of, ggml
+from .library import TypeTraits, address_of, ggml
+from .memory import PADDING, TAP_KEYS, TAP_STAGE
 from .tensor import check_layout
 
 if TYPE_CHECKING:
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-_PADDING = 256  # llama.cpp rounds the attended cells up to a multiple of this
+    from ..types import Cell
 
 
 class AttentionTap:
@@ -32,40 +34,62 @@ class AttentionTap:
         n_head: most heads of a layer.
         n_ctx: cells of the context.
         rows: most rows wanted of one decode.
+        parts: parts of the cache, each a sequence's own; 0 for one pool.
 
     Raises:
         ContextError: this llama.cpp keeps its tensors in another way.
     """
 
-    def __init__(self, layers: Sequence[int], n_layer: int, n_head: int, n_ctx: int, rows: int) -> None:
-        check_layout()
+    def __init__(self, layers: Sequence[int], n_layer: int, n_head: int, n_ctx: int, rows: int, parts: int = 0) -> None:
+        flash = check_layout()
         self.layers = tuple(layers)
-        n_kv = -(-n_ctx // _PADDING) * _PADDING
+        n_kv = -(-n_ctx // PADDING) * PADDING
         self._mask = np.zeros(n_layer, np.uint8)
         self._mask[list(layers)] = 1
-        self._tokens = np.zeros(rows, np.int32)
-        self._scores = np.empty(rows * n_head * n_kv, np.float32)
+        self._tokens, self._sequences = np.zeros((2, rows), np.int32)
+        self._done = np.zeros(parts, np.int32)
+        # memory that is never touched is never taken
+        self._scores = np.empty(rows * n_head * n_kv, np.float32)  # of several rows only without flash attention
         self._scratch = np.empty(n_head * n_kv, np.float32)
         self._mean = np.empty(n_kv, np.float32)
+        self._cells = np.empty(n_kv, np.int32)
+        self._keys = np.empty(TAP_KEYS, np.float32)
+        self._stage = np.empty(TAP_STAGE, np.uint8)
         self._results = np.zeros((rows, 4), np.float64)
-        self._state = self._make_state()
+        self._state = self._make_state(flash)
         # a number through a memoryview touches a fraction of the code that an array's own way does
         self._slots, self._places, self._sums = self._state.data, self._tokens.data, self._results.data
         self.callback = ctypes.cast(native.TAP.address("observe"), llama.ggml_backend_sched_eval_callback)
         self.user_data = ctypes.c_void_p(self._state.ctypes.data)
 
-    def _make_state(self) -> npt.NDArray[np.int64]:
+    def _make_state(self, flash: int) -> npt.NDArray[np.int64]:
         state = np.zeros(layout.N_SLOTS, np.int64)
-        state[layout.LAYER_MASK] = self._mask.ctypes.data
         state[layout.N_LAYER] = self._mask.size
-        state[layout.TOKENS] = self._tokens.ctypes.data
-        state[layout.SCORES] = self._scores.ctypes.data
+        state[layout.N_WATCHED] = len(self.layers)
+        state[layout.N_PARTS] = self._done.size
         state[layout.SCORES_CAPACITY] = self._scores.size
-        state[layout.SCRATCH] = self._scratch.ctypes.data
         state[layout.SCRATCH_CAPACITY] = self._scratch.size
-        state[layout.MEAN] = self._mean.ctypes.data
         state[layout.MEAN_CAPACITY] = self._mean.size
-        state[layout.RESULTS] = self._results.ctypes.data
+        state[layout.KEYS_CAPACITY] = self._keys.size
+        state[layout.STAGE_CAPACITY] = self._stage.size
+        arrays: dict[int, npt.NDArray[np.generic]] = {
+            layout.LAYER_MASK: self._mask,
+            layout.TOKENS: self._tokens,
+            layout.SEQUENCES: self._sequences,
+            layout.DONE: self._done,
+            layout.SCORES: self._scores,
+            layout.SCRATCH: self._scratch,
+            layout.MEAN: self._mean,
+            layout.CELLS: self._cells,
+            layout.KEYS: self._keys,
+            layout.STAGE: self._stage,
+            layout.RESULTS: self._results,
+            layout.TO_FLOAT: _conversions(),
+        }
+        for slot, array in arrays.items():
+            state[slot] = array.ctypes.data
+        state[layout.N_TYPES] = _conversions().size
+        state[layout.FLASH_OP] = flash
         state[layout.TENSOR_GET] = address_of(ggml().ggml_backend_tensor_get)
         state[layout.IS_HOST] = address_of(ggml().ggml_backend_buffer_is_host)
         return state
@@ -74,15 +98,31 @@ class AttentionTap:
         """Read host memory through the path meant for devices, so that it can be tested without one."""
         self._state[layout.ALWAYS_COPY] = 1
 
-    def expect(self, tokens: Sequence[int]) -> None:
+    def expect(self, tokens: Sequence[int], batch: Sequence[Cell]) -> None:
         """Name the places in the next batch whose attention is wanted. None are wanted of no places."""
         for slot, token in enumerate(tokens):
             self._places[slot] = token
         state = self._slots
         state[layout.N_ROWS] = len(tokens)
+        state[layout.N_BATCH] = len(batch)
         state[layout.PENDING] = -1
         state[layout.LAYERS_SEEN] = 0
+        state[layout.ROWS_SEEN] = 0
         state[layout.FAULT] = 0
+        if self._done.size:
+            self._place_in_parts(tokens, batch)
+
+    def _place_in_parts(self, tokens: Sequence[int], batch: Sequence[Cell]) -> None:
+        """Name the wanted rows by their sequence and their place among its tokens."""
+        self._done[:] = 0
+        counts = dict.fromkeys(range(self._done.size), 0)
+        places = []
+        for cell in batch:
+            places.append(counts[cell.sequence])
+            counts[cell.sequence] += 1
+        for slot, token in enumerate(tokens):
+            self._sequences[slot] = batch[token].sequence
+            self._places[slot] = places[token]
 
     def collect(self) -> list[AttentionMetrics]:
         """The metrics of the expected rows, in their order, after the decode.
@@ -90,15 +130,30 @@ class AttentionTap:
         Raises:
             ContextError: the model's graph has no such attention.
         """
-        fault, seen = self._slots[layout.FAULT], self._slots[layout.LAYERS_SEEN]
+        fault, rows = self._slots[layout.FAULT], self._slots[layout.N_ROWS]
         if fault:
             raise ContextError(f"this model's attention cannot be read: {layout.FAULTS[fault]}")
-        if seen != len(self.layers):
-            raise ContextError(
-                f"this model's attention cannot be read: {seen} of {len(self.layers)} wanted layers show it"
-            )
+        n_layers = len(self.layers)
+        if self._slots[layout.ROWS_SEEN] != rows * n_layers:
+            seen = self._slots[layout.ROWS_SEEN] // rows
+            raise ContextError(f"this model's attention cannot be read: {seen} of {n_layers} wanted layers show it")
         sums, found = self._sums, []
-        for slot in range(self._slots[layout.N_ROWS]):
-            means = (sums[slot, 0] / seen, sums[slot, 1] / seen, sums[slot, 2] / seen, sums[slot, 3] / seen)
+        for slot in range(rows):
+            means = (
+                sums[slot, 0] / n_layers,
+                sums[slot, 1] / n_layers,
+                sums[slot, 2] / n_layers,
+                sums[slot, 3] / n_layers,
+            )
             found.append(AttentionMetrics(*means))
         return found
+
+
+@cache
+def _conversions() -> npt.NDArray[np.int64]:
+    """For each of ggml's types, the address of the function that makes float32 of it, or 0."""
+    found = np.zeros(llama.GGML_TYPE_COUNT, np.int64)
+    for number in range(found.size):
+        traits: TypeTraits = ggml().ggml_get_type_traits(number).contents
+        found[number] = traits.to_float or 0
+    return found

@@ -36,6 +36,18 @@ _ABORTED = 2
 _NO_ABORT = llama.ggml_abort_callback()  # a null pointer
 
 
+def _flash_attention(*, pooled: bool, exact: bool) -> str:
+    """What flash attention is where nobody said: "off", or "auto", which llama.cpp makes on where devices have it."""
+    if exact:
+        reason = "it would round an exact cache"
+    elif not pooled:
+        reason = "single tokens of many parts are faster without it"  # 1.4 times
+    else:
+        return "auto"
+    logger.debug("flash attention is off: %s", reason)
+    return "off"
+
+
 class Batch:
     """llama.cpp's batch over arrays of our own, filled anew for each decode.
 
@@ -90,12 +102,11 @@ class Context:
         sequences: how many sequences may live at once.
         threads: for single tokens; None for the machine's cores.
         threads_batch: for prompts; None for the same.
-        flash_attention: "auto", "on" or "off"; must not be "on" where layers are watched.
+        flash_attention: "auto", "on" or "off".
         layers: layers whose attention is watched.
-        exact: keep the cache in F32 rather than F16.
+        exact: keep the cache in F32 rather than F16. Flash attention would round what it reads of it.
         pooled: all sequences share one pool of cells, and a fork copies nothing. Else each has a part of its own:
             a fork copies it, and no sequence's tokens are computed beside those of the others, only to be masked.
-            No layer can be watched then.
         cancelled: asked during each long decode; True stops it.
 
     Attributes:
@@ -126,41 +137,31 @@ class Context:
     ) -> None:
         self.model = model
         self.sequences = sequences
-        self.n_batch = min(batch_size or default_batch(n_ctx, model.n_head, attention=bool(layers)), n_ctx)
+        if flash_attention == "auto":
+            flash_attention = _flash_attention(pooled=pooled, exact=exact)
+        scores = bool(layers) and flash_attention == "off"
+        self.n_batch = min(batch_size or default_batch(n_ctx, model.n_head, scores=scores), n_ctx)
         self.n_batch = max(self.n_batch, sequences)
-        if layers or (not pooled and flash_attention == "auto"):  # single tokens of many parts: 1.4 times as fast
-            flash_attention = "off"
         cache_type = llama.GGML_TYPE_F32 if exact else llama.GGML_TYPE_F16
-        self._check_memory(
-            Shape(
-                n_ctx=n_ctx,
-                n_batch=self.n_batch,
-                sequences=sequences,
-                pooled=pooled,
-                flash_attention=flash_attention != "off",
-                taps=bool(layers),
-                type_k=cache_type,
-                type_v=cache_type,
-            )
+        shape = Shape(
+            n_ctx=n_ctx,
+            n_batch=self.n_batch,
+            sequences=sequences,
+            pooled=pooled,
+            flash_attention=flash_attention != "off",
+            taps=bool(layers),
+            type_k=cache_type,
+            type_v=cache_type,
         )
-        self.tap = AttentionTap(layers, model.n_layer, model.n_head, n_ctx, sequences) if layers else None
-        self._tap = self.tap  # llama.cpp holds its address until the end
-        self._stack = contextlib.ExitStack()
+        self._check_memory(shape)
         self._watch = Watch(cancelled)
         self._abort = llama.ggml_abort_callback(lambda _data: self._watch())
-        params = llama.llama_context_default_params()
-        params.n_ctx = n_ctx
-        params.n_batch = params.n_ubatch = self.n_batch
-        params.n_seq_max = params.n_outputs_max = sequences
-        params.n_threads = threads or default_threads()
-        params.n_threads_batch = threads_batch or params.n_threads
+        self.threads = threads or default_threads()
+        params = self._params(shape, threads_batch)
         params.flash_attn_type = _FLASH[flash_attention]
-        params.kv_unified = pooled
-        params.no_perf = True
-        params.type_k = params.type_v = cache_type
-        if self.tap:
-            params.cb_eval = self.tap.callback
-            params.cb_eval_user_data = self.tap.user_data
+        self.tap = self._watch_layers(layers, shape, params) if layers else None
+        self._tap = self.tap  # llama.cpp holds its address until the end
+        self._stack = contextlib.ExitStack()
         watch_for_forks(self)
         errors = fresh_errors()
         handle = llama.llama_init_from_model(model.handle, params)
@@ -173,7 +174,6 @@ class Context:
         self._stoppable = False
         self.n_ctx = n_ctx  # llama.cpp rounds up; what was asked for is the limit
         self.room = n_ctx if pooled else n_ctx // sequences
-        self.threads: int = params.n_threads
         self.decode_seconds = 0.0  # spent in llama.cpp so far
         self._memory = llama.llama_get_memory(self.handle)
         self._get_logits = llama_functions().llama_get_logits_ith
@@ -190,6 +190,26 @@ class Context:
                 f"and {available / 2**30:.1f} GiB are free",
                 hint=Hint("lower {}", "ctx_size", "lower"),
             )
+
+    def _params(self, shape: Shape, threads_batch: int | None) -> Any:
+        """What llama.cpp is asked for."""
+        params = llama.llama_context_default_params()
+        params.n_ctx = shape.n_ctx
+        params.n_batch = params.n_ubatch = shape.n_batch
+        params.n_seq_max = params.n_outputs_max = shape.sequences
+        params.n_threads = self.threads
+        params.n_threads_batch = threads_batch or self.threads
+        params.kv_unified = shape.pooled
+        params.type_k, params.type_v = shape.type_k, shape.type_v
+        params.no_perf = True
+        return params
+
+    def _watch_layers(self, layers: Sequence[int], shape: Shape, params: Any) -> AttentionTap:
+        """A tap that llama.cpp will call."""
+        model, parts = self.model, 0 if shape.pooled else shape.sequences
+        tap = AttentionTap(layers, model.n_layer, model.n_head, shape.n_ctx, shape.sequences, parts)
+        params.cb_eval, params.cb_eval_user_data = tap.callback, tap.user_data
+        return tap
 
     # --- decoding -------------------------------------------------------------------------------
 
@@ -213,7 +233,7 @@ class Context:
         if not self.decode_seconds:
             has_computed()
         if self.tap:
-            self.tap.expect(wanted)
+            self.tap.expect(wanted, cells)
         errors = fresh_errors()
         start = time.perf_counter()
         code = llama.llama_decode(self.handle, self._batch.struct)
@@ -244,7 +264,7 @@ class Context:
             return self.tap.collect()
         except ContextError as error:
             logger.warning("%s; attention counts as 0 in every formula", error)
-            self.tap.expect(())
+            self.tap.expect((), ())
             self.tap = None
             return None
 

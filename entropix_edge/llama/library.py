@@ -113,6 +113,19 @@ class InitParams(ctypes.Structure):
     )
 
 
+class TypeTraits(ctypes.Structure):
+    """ggml_type_traits, but for its end."""
+
+    _fields_ = (
+        ("type_name", ctypes.c_char_p),
+        ("blck_size", ctypes.c_int64),
+        ("blck_size_interleave", ctypes.c_int64),
+        ("type_size", ctypes.c_size_t),
+        ("is_quantized", ctypes.c_bool),
+        ("to_float", ctypes.c_void_p),
+    )
+
+
 class GgufParams(ctypes.Structure):
     """gguf_init_params."""
 
@@ -127,7 +140,11 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "ggml_free": (None, _pointer),
     "ggml_row_size": (_size, ctypes.c_int, _int64),
     "ggml_new_tensor_3d": (_pointer, _pointer, ctypes.c_int, _int64, _int64, _int64),
-    "ggml_view_tensor": (_pointer, _pointer, _pointer),
+    "ggml_view_1d": (_pointer, _pointer, _pointer, _int64, _size),
+    "ggml_flash_attn_ext": (_pointer, *[_pointer] * 5, *[ctypes.c_float] * 3),
+    "ggml_op_desc": (_text, _pointer),
+    "ggml_op_name": (_text, ctypes.c_int),
+    "ggml_get_type_traits": (ctypes.POINTER(TypeTraits), ctypes.c_int),
     "ggml_soft_max_ext": (_pointer, _pointer, _pointer, _pointer, ctypes.c_float, ctypes.c_float),
     "ggml_set_name": (_pointer, _pointer, ctypes.c_char_p),
     "ggml_get_name": (_pointer, _pointer),

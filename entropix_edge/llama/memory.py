@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from .header import Header
 
 PADDING = 256  # llama.cpp rounds a sequence's cells up to a multiple of this
+TAP_KEYS = 2**15  # float32 numbers: 64 keys of 512
+TAP_STAGE = 2**20  # bytes that the taps copy from a device at once
 _FLOAT, _HALF = 4, 2
 _SCORE_BYTES = 64 * 2**20  # most bytes one layer's attention scores may take
 _LARGEST_BATCH = 512
@@ -82,9 +84,9 @@ class Shape:
         return every if self.pooled else _padded(every // self.sequences, PADDING)
 
 
-def default_batch(n_ctx: int, n_head: int, *, attention: bool) -> int:
-    """Tokens a decode: 512, or fewer where the attention scores of a batch would take too much room."""
-    if not attention:
+def default_batch(n_ctx: int, n_head: int, *, scores: bool) -> int:
+    """Tokens a decode: 512, or fewer where attention's scores are kept, and a batch's would take too much room."""
+    if not scores:
         return _LARGEST_BATCH
     fitting = _SCORE_BYTES // (_FLOAT * n_ctx * max(n_head, 1))
     return max(_SMALLEST_BATCH, min(_LARGEST_BATCH, fitting))
@@ -126,10 +128,12 @@ def _compute(header: Header, shape: Shape) -> int:
 
 
 def _taps(header: Header, shape: Shape) -> int:
-    """Scores of each wanted row and of one more, a mean over heads, and results."""
+    """Scores of each wanted row (with flash attention of one at a time), weights of one, its cells and results."""
     cells = _padded(shape.n_ctx, PADDING)
-    every = (shape.sequences + 1) * cells * (header.n_heads or 0) + cells
-    return _FLOAT * every + shape.sequences * (_FLOAT + 8 * _TAP_RESULTS) + (header.n_layers or 0)
+    rows = 1 if shape.flash_attention else shape.sequences
+    every = (rows + 1) * cells * (header.n_heads or 0) + 2 * cells
+    results = shape.sequences * (2 * _FLOAT + 8 * _TAP_RESULTS) + (header.n_layers or 0)
+    return _FLOAT * (every + TAP_KEYS) + TAP_STAGE + results
 
 
 def _padded(number: int, multiple: int) -> int:

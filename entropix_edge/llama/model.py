@@ -97,7 +97,7 @@ class Model:
     def _offload(self, gpu_layers: int | str, n_ctx: int) -> int:
         if gpu_layers == 0:
             return 0
-        n_batch = default_batch(n_ctx, self.header.n_heads or 0, attention=True)
+        n_batch = default_batch(n_ctx, self.header.n_heads or 0, scores=True)
         needed = predict(self.header, Shape(n_ctx=n_ctx, n_batch=n_batch)).total
         return offload(gpu_layers, self.header.n_layers or 0, needed)
 

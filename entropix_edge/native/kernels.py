@@ -1,8 +1,7 @@
-"""Every kernel of the project: plain loops over float32, compiled by numba, vectorised by LLVM.
+"""The kernels of the next-token distribution: plain loops over float32, compiled by numba, vectorised by LLVM.
 
 Bare: shapes, dtypes and finiteness are the business of the functions that call them. They neither allocate nor raise,
-so that their machine code needs no numba. `fastmath=True` would let the compiler assume that no logit is infinite;
-the flags below keep NaN and −inf meaningful.
+so that their machine code needs no numba.
 
 They work on pointers: an array's index could be negative, as far as the compiler knows, and makes it gather one number
 at a time; and arrays take numba half as long again to compile.
@@ -15,6 +14,7 @@ import math
 import numpy as np
 from numba import njit
 
+from .elementary import BLOCK, FLAGS, FLOOR, PLAIN, exp
 from .pointers import doubles_at, floats_at, words_at
 from .scratch import (
     BEST,
@@ -32,48 +32,9 @@ from .scratch import (
     weights_at,
 )
 
-FLAGS = {"contract", "reassoc", "nsz", "arcp", "afn"}
-PLAIN = {"error_model": "numpy"}  # no division that raises
-
-_LOG2E = np.float32(1.4426950408889634)
 _INV_LN2 = 1.4426950408889634
-_BLOCK = 512  # terms summed in float32 before a double takes over: relative error near 1e-7
-_FLOOR = np.float32(-87.0)  # e^x of less leaves float32's normal range, and counts as nothing
-_TINY = np.float32(1.2e-38)
 _SLACK = 1.0 - 1e-6  # shares that should be equal may differ by rounding
 _FIRST_LOOK = 64  # tokens sorted before it is known how many the filters keep
-
-
-# --- elementary functions, in forms the compiler can vectorise ----------------------------------
-
-
-@njit(inline="always", **PLAIN)
-def _exp(x):
-    """e^x for float32 −87 ≤ x ≤ 0 to 2e-7: 2^n by exponent bits, 2^f by a fitted polynomial."""
-    t = x * _LOG2E
-    n = np.floor(t + np.float32(0.5))
-    f = t - n
-    p = np.float32(1.339086336507e-03)
-    p = p * f + np.float32(9.676031918356e-03)
-    p = p * f + np.float32(5.550357114219e-02)
-    p = p * f + np.float32(2.402210748531e-01)
-    p = p * f + np.float32(6.931471880262e-01)
-    p = p * f + np.float32(1.0)
-    bits = (np.int32(n) + np.int32(127)) << np.int32(23)
-    return p * np.int32(bits).view(np.float32)
-
-
-@njit(inline="always", **PLAIN)
-def _log2(x):
-    """log2 of a positive normal float32 to 1e-7: exponent bits, and 2·artanh(z)/ln 2 of the rest."""
-    bits = np.float32(x).view(np.int32)
-    shifted = bits - np.int32(0x3F3504F3)  # so that the mantissa lies in [√½, √2)
-    exponent = shifted >> np.int32(23)
-    mantissa = np.int32(bits - (exponent << np.int32(23))).view(np.float32)
-    z = (mantissa - np.float32(1.0)) / (mantissa + np.float32(1.0))
-    z2 = z * z
-    series = np.float32(1.0) + z2 * (np.float32(1 / 3) + z2 * (np.float32(1 / 5) + z2 * np.float32(1 / 7)))
-    return np.float32(exponent) + np.float32(2.8853900817779268) * z * series
 
 
 # --- the next-token distribution ----------------------------------------------------------------
@@ -136,17 +97,17 @@ def _sums(logits, size, maximum):
         block_total = np.float32(0.0)
         block_first = np.float32(0.0)
         block_second = np.float32(0.0)
-        for i in range(min(_BLOCK, size - start)):
+        for i in range(min(BLOCK, size - start)):
             d = logits[start + i] - maximum
-            d = _FLOOR if d < _FLOOR else d  # NaN compares false, and so stays
-            e = _exp(d)
+            d = FLOOR if d < FLOOR else d  # NaN compares false, and so stays
+            e = exp(d)
             block_total += e
             block_first += e * d
             block_second += e * d * d
         total += block_total
         first += block_first
         second += block_second
-        start += _BLOCK
+        start += BLOCK
     return total, first, second
 
 
@@ -240,11 +201,11 @@ def _partition(logits, size, maximum, inverse_temperature):
     start = 0
     while start < size:
         block_total = np.float32(0.0)
-        for i in range(min(_BLOCK, size - start)):
+        for i in range(min(BLOCK, size - start)):
             d = (logits[start + i] - maximum) * inverse_temperature
-            block_total += _exp(_FLOOR if d < _FLOOR else d)
+            block_total += exp(FLOOR if d < FLOOR else d)
         total += block_total
-        start += _BLOCK
+        start += BLOCK
     return total
 
 
@@ -288,64 +249,6 @@ def _survivors(
         if complete:
             return kept, mass
         count = min(limit, count * 8)
-
-
-# --- attention ----------------------------------------------------------------------------------
-
-
-@njit(fastmath=FLAGS, **PLAIN)
-def describe_attention(weights, stride, scores, n_head, n_kv, scale, mean, out):
-    """Add one query's attention metrics in one layer to `out`.
-
-    Args:
-        weights: float32, post-softmax, n_kv of each head.
-        stride: from one head's weights to the next one's.
-        scores: float32, before scale and mask, shape (n_head, n_kv).
-        n_head: heads of the layer.
-        n_kv: cells, masked ones included.
-        scale: of the scores.
-        mean: scratch, float32, at least n_kv long.
-        out: float64, four numbers: entropy (bits), varentropy (bits²), agreement, interaction strength.
-    """
-    for j in range(n_kv):
-        mean[j] = np.float32(0.0)
-    entropy_sum = 0.0
-    entropy_square_sum = 0.0
-    for h in range(n_head):
-        entropy = 0.0
-        start = 0
-        while start < n_kv:
-            total = np.float32(0.0)
-            for j in range(start, min(start + _BLOCK, n_kv)):
-                p = weights[h * stride + j]
-                mean[j] += p
-                total += p * _log2(p if p > _TINY else _TINY)
-            entropy -= total
-            start += _BLOCK
-        entropy_sum += entropy
-        entropy_square_sum += entropy * entropy
-    attended = 0
-    for j in range(n_kv):
-        attended += 1 if mean[j] > np.float32(0.0) else 0
-    if attended == 0:
-        return
-    inverse_heads = np.float32(1.0 / n_head)
-    difference = 0.0
-    strength = 0.0
-    for h in range(n_head):
-        block_difference = np.float32(0.0)
-        block_strength = np.float32(0.0)
-        for j in range(n_kv):
-            seen = mean[j] > np.float32(0.0)
-            block_difference += np.float32(abs(weights[h * stride + j] - mean[j] * inverse_heads))
-            block_strength += np.float32(abs(scores[h * n_kv + j])) if seen else np.float32(0.0)
-        difference += block_difference
-        strength += block_strength
-    mean_entropy = entropy_sum / n_head
-    out[0] += max(mean_entropy, 0.0)
-    out[1] += max(entropy_square_sum / n_head - mean_entropy * mean_entropy, 0.0)
-    out[2] += difference / (n_head * attended)
-    out[3] += strength * abs(scale) / (n_head * attended)
 
 
 # --- the C functions: `signatures.SIGNATURES` -----------------------------------------------------

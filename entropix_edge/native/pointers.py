@@ -27,6 +27,7 @@ def _pointer_to(kind: Any) -> Any:
 
 
 bytes_at = _pointer_to(types.uint8)
+halves_at = _pointer_to(types.uint16)
 ints_at = _pointer_to(types.int32)
 words_at = _pointer_to(types.int64)
 floats_at = _pointer_to(types.float32)
@@ -54,3 +55,15 @@ def buffer_is_host(typing_context, address, buffer):
         return builder.call(builder.inttoptr(arguments[0], kind.as_pointer()), arguments[1:])
 
     return types.uint8(_word, _word), generate
+
+
+@intrinsic
+def to_float(typing_context, address, source, destination, count):
+    """Call a `ggml_to_float_t` at an address."""
+
+    def generate(context, builder, signature, arguments):
+        kind = ir.FunctionType(ir.VoidType(), [context.get_value_type(_word)] * 3)
+        builder.call(builder.inttoptr(arguments[0], kind.as_pointer()), arguments[1:])
+        return context.get_dummy_value()
+
+    return types.void(_word, _word, _word, _word), generate

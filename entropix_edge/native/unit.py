@@ -87,7 +87,10 @@ _NUMBA = {"NUMBA_OPT": "0"}
 @contextlib.contextmanager
 def _compiling(unit: Unit) -> Iterator[subprocess.Popen[bytes] | None]:
     """A Python that compiles a unit and writes it to its output; None where it cannot be started."""
-    program = f"from {__package__}.compiler import compile_unit, write; write(compile_unit({unit.name!r}))"
+    program = (
+        "import gc; gc.disable(); "  # a process so short leaves nothing that is worth looking for
+        f"from {__package__}.compiler import compile_unit, write; write(compile_unit({unit.name!r}))"
+    )
     if not sys.executable:
         yield None
         return
