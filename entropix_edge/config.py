@@ -245,6 +245,21 @@ class LoopRule(_Checked):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CheckRule(_Checked):
+    """What is verified when it closes, where the model was not sure of it.
+
+    Attributes:
+        arithmetic: 1 verifies numbers after `=`, and sets wrong ones right; 0 does not.
+        entropy_above: of a number's tokens, in bits: only where the greatest is above is it verified.
+        most: corrections a reply.
+    """
+
+    arithmetic: int = _within(0, 1)
+    entropy_above: float = _within(0, _INF)
+    most: int = _within(0, 2**31 - 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Preset:
     """One whole table: where each quadrant begins, and what is done there."""
 
@@ -255,6 +270,7 @@ class Preset:
     pause: PauseRule
     resample: ResampleRule
     adaptive: AdaptiveRule
+    check: CheckRule
     loop: LoopRule
 
 

@@ -350,5 +350,26 @@ class CandidateEvent:
     kept: bool
 
 
-SideEvent = BranchEvent | RejectedEvent | RewindEvent | FallbackEvent | CandidateEvent
+@dataclass(frozen=True, slots=True)
+class CorrectionEvent:
+    """A number that was wrong and was replaced, before anyone saw it. Forced tokens follow.
+
+    Attributes:
+        index: where in the reply the tokens that were taken back began.
+        token_ids: what they were.
+        text: as they would be written.
+        expression: what was evaluated.
+        found: the number that stood there.
+        right: the number that stands there now.
+    """
+
+    index: int
+    token_ids: tuple[int, ...]
+    text: str
+    expression: str
+    found: str
+    right: str
+
+
+SideEvent = BranchEvent | RejectedEvent | RewindEvent | FallbackEvent | CandidateEvent | CorrectionEvent
 Event = TokenEvent | SideEvent

@@ -62,7 +62,7 @@ class Words:
     def __init__(self) -> None:
         self._pieces = [b" word%d" % token for token in range(_N_VOCAB)]
 
-    def tokenize(self, _text: str) -> list[int]:
+    def tokenize(self, _text: str, *, continues: bool = False) -> list[int]:
         return [7]
 
     def piece(self, token: int) -> bytes:

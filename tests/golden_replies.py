@@ -17,6 +17,7 @@ from entropix_edge.sessions import Deliberation, VotingConfig
 from entropix_edge.types import (
     BranchEvent,
     CandidateEvent,
+    CorrectionEvent,
     Event,
     FallbackEvent,
     RejectedEvent,
@@ -92,6 +93,8 @@ def encoded(event: Event) -> list[Any]:
             return ["rewind", event.index, list(event.token_ids)]
         case FallbackEvent():
             return ["fallback", event.index, event.strategy, event.reason]
+        case CorrectionEvent():
+            return ["correction", event.index, list(event.token_ids), event.found, event.right]
         case CandidateEvent():
             return [
                 "candidate",

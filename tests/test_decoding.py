@@ -33,7 +33,7 @@ class ByteVocabulary:
 
     thinking: tuple[int, int] | None = None
 
-    def tokenize(self, text: str) -> list[int]:
+    def tokenize(self, text: str, *, continues: bool = False) -> list[int]:
         return [PAUSE] if text == " ..." else [ord(letter) - 40 for letter in text]
 
     def is_control(self, token: int) -> bool:

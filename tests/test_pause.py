@@ -21,7 +21,7 @@ class ScriptedTokenizer:
         self.known = {name.replace("_", " "): tokens for name, tokens in known.items()}
         self.asked: list[str] = []
 
-    def tokenize(self, text: str) -> list[int]:
+    def tokenize(self, text: str, *, continues: bool = False) -> list[int]:
         self.asked.append(text)
         return self.known.get(text, [])
 

@@ -20,6 +20,7 @@ from entropix_edge.types import (
     AttentionMetrics,
     BranchEvent,
     CandidateEvent,
+    CorrectionEvent,
     Event,
     FallbackEvent,
     FinishReason,
@@ -55,6 +56,7 @@ SIDE = [
     st.builds(RejectedEvent, COUNT, COUNT, TEXT, NUMBER, st.none() | NUMBER),
     st.builds(RewindEvent, COUNT, TOKENS, TEXT),
     st.builds(FallbackEvent, COUNT, STRATEGY, TEXT),
+    st.builds(CorrectionEvent, COUNT, TOKENS, TEXT, TEXT, TEXT, TEXT),
     st.builds(CandidateEvent, COUNT, TOKENS, TEXT, NUMBER, st.none() | TEXT, st.booleans()),
 ]
 

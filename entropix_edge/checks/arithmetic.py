@@ -208,7 +208,7 @@ def _number(text: str) -> tuple[Fraction, int]:
 
 
 def _agrees(found: str, value: Fraction) -> bool:
-    """Whether a number is the value: exactly, at the precision shown, rounded to a whole; a part also as a percentage."""
+    """Whether a number is the value: exactly, at the precision shown, or rounded; a part also as a percentage."""
     number, decimals = _number(found)
     for target in (value, value * 100) if value.denominator != 1 else (value,):
         difference = abs(number - target)

@@ -17,6 +17,7 @@ from ..types import (
     Argmax,
     Branch,
     BranchEvent,
+    CorrectionEvent,
     Draw,
     FallbackEvent,
     Feed,
@@ -34,16 +35,18 @@ from ..types import (
 )
 from .branch import Child, Growth, first_tokens
 from .guards import Budget, PauseGuard, loop_token
+from .numbers import NumberWatch
 from .protocols import Cancelled
 from .transcript import Entry, Transcript
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
     from ..config import Preset, SamplerName
     from ..strategy import Policy
     from ..text import TextStream
-    from ..types import Event
+    from ..types import Event, Request
+    from .numbers import WrongNumber
     from .protocols import Answer, Generation, Part, Vocabulary
 
 
@@ -137,6 +140,10 @@ class _Decisions:
         self._rewinds = 0
         self._astray: dict[int, list[int]] = {}  # where a rewind went back to: the tokens that were taken back there
         self._bans = 0
+        self._numbers = NumberWatch(self._preset.check, vocabulary, task.begin_tokens)
+        if not self._policy.acts:
+            self._numbers.give_up()
+        self._marks: dict[int, _Checkpoint] = {}  # before each token that a correction may take back
 
     def run(self) -> Generation:
         """Look at a row, act on it, feed what was written; until the reply is finished."""
@@ -165,16 +172,15 @@ class _Decisions:
         """Do what the policy says. What makes requests comes back, to be run; None where a token is written already."""
         transcript = self._transcript
         if step.strategy is not Strategy.RESAMPLE:
-            if transcript.holds:
+            if self._run:
                 self._run.clear()
-                transcript.release()
+                self._release()
         elif self._run and len(self._run) == self._preset.resample.run:
             return self._take_back(step)
         if self._policy.acts:
             looping = loop_token(transcript.tokens, self._preset.loop)
             if looping is not None:
-                self._leave_loop(step, looping)
-                return None
+                return self._leave_loop(step, looping)
         after_pause = step.strategy is Strategy.PAUSE and self._pauses.just_paused(len(transcript.tokens))
         action = self._policy.decide(step.strategy, step.metrics, after_pause=after_pause)
         if isinstance(action, Branch):
@@ -183,12 +189,16 @@ class _Decisions:
             if self._pauses.allows(transcript.tokens, self._vocabulary.piece(step.allowed.distribution.best)):
                 return self._insert_pause(step)
             action = action.instead
-        self._choose(step, action)
-        return None
+        return self._choose(step, action)
 
-    def _choose(self, step: Step, action: Argmax | Draw) -> None:
-        """Choose a token and write it."""
-        self._write(step, self._chooser.choose(step.allowed, action, self._note_rejection))
+    def _choose(self, step: Step, action: Argmax | Draw) -> Part | None:
+        """Choose a token and write it; where it closes a wrong number, what sets that right comes back instead."""
+        token = self._chooser.choose(step.allowed, action, self._note_rejection)
+        wrong = self._numbers.wrong_number(token)
+        if wrong:
+            return self._correct_or_write(wrong, step, token)
+        self._write(step, token)
+        return None
 
     def _note_rejection(self, token: int, surprisal: float, limit: float | None) -> None:
         transcript = self._transcript
@@ -207,14 +217,14 @@ class _Decisions:
             self._write(self._look(row)._replace(strategy=Strategy.PAUSE), token, Origin.FORCED)
         return None
 
-    def _leave_loop(self, step: Step, token: int) -> None:
+    def _leave_loop(self, step: Step, token: int) -> Part | None:
         """Ban the token that would go round once more; finish where that was done in vain before."""
         if self._bans >= self._preset.loop.bans:
             self._transcript.finish(FinishReason.REPETITION)
-            return
+            return None
         self._bans += 1
         self._note_rejection(token, step.allowed.surprisal(token), None)
-        self._choose(step.without((token,)), Draw(self._preset.sampler.settings()))
+        return self._choose(step.without((token,)), Draw(self._preset.sampler.settings()))
 
     # --- branches -------------------------------------------------------------------------------
 
@@ -223,15 +233,12 @@ class _Decisions:
         rule, transcript = self._preset.branch, self._transcript
         tokens = first_tokens(step.allowed, rule, self._vocabulary)
         if len(tokens) < 2:
-            self._choose(step, instead)
-            return None
+            return (yield from _all_of(self._choose(step, instead)))
         horizon = min(rule.horizon, transcript.tokens_left)
         if not self._budget.allows((len(tokens) - 1) * horizon, len(transcript.tokens)):
-            self._fall_back(step, instead, "the budget is spent")
-            return None
+            return (yield from self._fall_back(step, instead, "the budget is spent"))
         if horizon < 2 or not (yield Fork(len(tokens), horizon)):
-            self._fall_back(step, instead, "no room for children")
-            return None
+            return (yield from self._fall_back(step, instead, "no room for children"))
         step = step._replace(strategy=Strategy.BRANCH)
         children = [Child([self._entry(step, token)]) for token in tokens]
         growth = Growth(
@@ -249,20 +256,23 @@ class _Decisions:
         for number, child in enumerate(children):
             text, score = transcript.text_of(child.tokens), child.score(rule.score)
             transcript.emit(BranchEvent(len(transcript.tokens), child.tokens, text, score, number == best))
-        return self._follow(children[best])
+        return (yield from self._follow(children[best]))
 
-    def _follow(self, child: Child) -> Row | None:
+    def _follow(self, child: Child) -> Part:
         """Write down the tokens of the branch that was kept: the cache already holds them."""
         for entry in child.entries:
+            wrong = self._numbers.wrong_number(entry.token)
+            if wrong and (yield from self._correct(wrong)):
+                return None
             self._write_entry(entry, Origin.BRANCH)
-            self._transcript.release()
+            self._release()
             if self._transcript.finished:
                 return None
         return child.row
 
-    def _fall_back(self, step: Step, instead: Draw, reason: str) -> None:
+    def _fall_back(self, step: Step, instead: Draw, reason: str) -> Part:
         self._transcript.emit(FallbackEvent(len(self._transcript.tokens), step.strategy, reason))
-        self._choose(step, instead)
+        return (yield from _all_of(self._choose(step, instead)))
 
     # --- rewinds --------------------------------------------------------------------------------
 
@@ -281,34 +291,89 @@ class _Decisions:
         else:
             self._rewinds += 1
             self._budget.spend(len(run) + 1)
-            dropped = transcript.rewind(start, checkpoint.text_state)
-            self._policy = checkpoint.policy
-            self._pauses.rewind(start, thinking=checkpoint.thinking)
+            dropped = self._rewind(start, checkpoint)
             transcript.emit(RewindEvent(start, dropped, transcript.text_of(dropped)))
-            row = yield Feed((transcript.tokens[-1] if transcript.tokens else self._prompt[-1],))
+            row = yield Feed((self._last_token,))
             assert isinstance(row, Row)
             astray = self._astray.setdefault(start, [])
             astray.append(dropped[0])
             step = self._look(row).without(astray)
         run.clear()
-        part = self._act(step)
-        return (yield from part) if part else None
+        return (yield from _all_of(self._act(step)))
+
+    def _rewind(self, start: int, checkpoint: _Checkpoint) -> tuple[int, ...]:
+        """Take back the tokens from an index on, which the cache no longer holds; they come back."""
+        dropped = self._transcript.rewind(start, checkpoint.text_state)
+        self._policy = checkpoint.policy
+        self._pauses.rewind(start, thinking=checkpoint.thinking)
+        self._numbers.rewind(start)
+        self._marks.clear()
+        return dropped
+
+    @property
+    def _last_token(self) -> int:
+        """The last token of the sequence."""
+        return self._transcript.tokens[-1] if self._transcript.tokens else self._prompt[-1]
+
+    # --- corrections ------------------------------------------------------------------------------
+
+    def _correct_or_write(self, wrong: WrongNumber, step: Step, token: int) -> Part:
+        if not (yield from self._correct(wrong)):
+            self._write(step, token)
+        return None
+
+    def _correct(self, wrong: WrongNumber) -> Generator[Request, Answer, bool]:
+        """Go back to where a wrong number begins, and force the right one. False where that cannot be done."""
+        transcript, start = self._transcript, wrong.first_token
+        if start not in self._marks:  # it is of the tokens that the reply was begun with
+            return False
+        if not (yield Rewind(len(self._prompt) + start - 1)):
+            self._numbers.give_up()
+            self._release()
+            return False
+        self._run.clear()
+        dropped = self._rewind(start, self._marks[start])
+        self._numbers.note_correction()
+        self._budget.spend(len(dropped) + 1)
+        expression, found, right = wrong.correction.expression, wrong.correction.found, wrong.correction.right
+        text = transcript.text_of(dropped)
+        transcript.emit(CorrectionEvent(start, dropped, text, expression, found, right))
+        for token in self._vocabulary.tokenize(wrong.replacement, continues=True):
+            row = yield Feed((self._last_token,))
+            assert isinstance(row, Row)
+            self._write_entry(self._entry(self._look(row), token), Origin.FORCED)
+            if transcript.finished:
+                break
+        self._release()
+        return True
 
     # --- writing --------------------------------------------------------------------------------
 
     def _write(self, step: Step, token: int, origin: Origin = Origin.SAMPLED) -> None:
         """Write a token, which is to be fed next."""
         if step.strategy is Strategy.RESAMPLE and self._policy.acts and self._preset.resample.run:
-            state = self._transcript.text_state()
-            self._run.append(_Checkpoint(state, self._policy.copy(), self._pauses.thinking))
+            self._run.append(self._checkpoint())
         self._write_entry(self._entry(step, token), origin)
-        if self._transcript.finished or not self._run:
-            self._transcript.release()
+        self._release()
 
     def _write_entry(self, entry: Entry, origin: Origin) -> None:
+        token = entry.token
+        if self._numbers.opens(token):
+            self._marks[len(self._transcript.tokens)] = self._checkpoint()
         self._transcript.write(entry, origin)
-        self._policy.accept(entry.token)
-        self._pauses.see(entry.token)
+        self._policy.accept(token)
+        self._pauses.see(token)
+        self._numbers.see(token, entry.metrics.entropy)
+
+    def _checkpoint(self) -> _Checkpoint:
+        return _Checkpoint(self._transcript.text_state(), self._policy.copy(), self._pauses.thinking)
+
+    def _release(self) -> None:
+        """Emit what can no longer be taken back."""
+        if self._transcript.finished or not (self._run or self._numbers.holds):
+            self._transcript.release()
+            if self._marks:
+                self._marks.clear()
 
     def _entry(self, step: Step, token: int) -> Entry:
         prediction = step.prediction
@@ -322,3 +387,8 @@ class _Decisions:
         text_of = self._transcript.text_of
         tokens = leading(prediction, self._task.alternatives)
         return tuple(Alternative(token, text_of((token,)), prediction.logprob(token)) for token in tokens)
+
+
+def _all_of(part: Part | None) -> Part:
+    """A part of a generation, run to its end; nothing where there is none."""
+    return (yield from part) if part else None

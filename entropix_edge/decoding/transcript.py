@@ -119,11 +119,6 @@ class Transcript:
             self._emit(event)
         self._held.clear()
 
-    @property
-    def holds(self) -> bool:
-        """Whether an event is held."""
-        return bool(self._held)
-
     def finish(self, reason: FinishReason) -> None:
         """End the reply where no token carries the end."""
         self.finished = True
@@ -149,7 +144,7 @@ class Transcript:
         dropped = tuple(self.tokens[index:])
         del self.tokens[index:]
         self._stream = text_state
-        self._held = [event for event in self._held if not isinstance(event, TokenEvent)]
+        self._held = [event for event in self._held if not (isinstance(event, TokenEvent) and event.index >= index)]
         self.release()
         return dropped
 

@@ -8,7 +8,7 @@ from collections import Counter
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from ..types import BranchEvent, Origin, RejectedEvent, RewindEvent, Strategy
+from ..types import BranchEvent, CorrectionEvent, Origin, RejectedEvent, RewindEvent, Strategy
 from .terminal import STYLES
 
 if TYPE_CHECKING:
@@ -41,7 +41,8 @@ class Stats:
             "branches": sum(isinstance(event, BranchEvent) and event.kept for event in reply.side_events),
             "rejections": sum(isinstance(event, RejectedEvent) for event in reply.side_events),
             "rewinds": sum(isinstance(event, RewindEvent) for event in reply.side_events),
-            "pauses": _runs(event.origin is Origin.FORCED for event in tokens),
+            "corrections": sum(isinstance(event, CorrectionEvent) for event in reply.side_events),
+            "pauses": _runs(event.origin is Origin.FORCED and event.strategy is Strategy.PAUSE for event in tokens),
         }
         self.tokens = len(tokens)
         self.prompt_tokens = reply.prompt_tokens

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TextIO
 
-from ..types import Strategy
+from ..types import Origin, Strategy
 from .thoughts import Thoughts
 
 if TYPE_CHECKING:
@@ -28,6 +28,17 @@ _MEANINGS = {
     Strategy.PAUSE: "lost",
     Strategy.RESAMPLE: "scattered",
 }
+
+CORRECTED = "bold blue"
+"""The style of tokens that were put in the place of wrong ones."""
+
+
+def style_of(event: TokenEvent) -> str | None:
+    """The style of a token: of its strategy, or of what was corrected; None where it has neither."""
+    if event.origin is Origin.FORCED and event.strategy is not Strategy.PAUSE:
+        return CORRECTED
+    return STYLES[event.strategy] if event.strategy else None
+
 
 # A model's text may hold escape sequences; on a terminal they are shown, not obeyed.
 _VISIBLE = {code: 0x2400 + code for code in range(0x20) if chr(code) not in "\n\t"}
@@ -66,7 +77,7 @@ class TextPrinter:
         """Write one event's text. Raises OSError where the stream does."""
         if not event.text:
             return
-        style = STYLES[event.strategy] if event.strategy else ""
+        style = style_of(event) or ""
         for text, is_thought in self._thoughts.split(event.text) if self._thoughts else [(event.text, False)]:
             self._part(text, is_thought, style)
         self._stream.flush()
@@ -122,5 +133,5 @@ def legend() -> Text:
     for strategy, style in STYLES.items():
         line.append(f"{strategy.value}", style=style)
         line.append(f" {_MEANINGS[strategy]}  ", style="dim")
-    line.rstrip()
+    line.append("corrected", style=CORRECTED)
     return line

@@ -12,7 +12,7 @@ from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args, get_origin, get_type_hints
 
 from ..errors import ConfigError
-from ..types import BranchEvent, CandidateEvent, FallbackEvent, RejectedEvent, RewindEvent, TokenEvent
+from ..types import BranchEvent, CandidateEvent, CorrectionEvent, FallbackEvent, RejectedEvent, RewindEvent, TokenEvent
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,6 +27,7 @@ _KINDS: dict[type[SideEvent], str] = {
     RewindEvent: "rewind",
     FallbackEvent: "fallback",
     CandidateEvent: "candidate",
+    CorrectionEvent: "correction",
 }
 
 logger = logging.getLogger("entropix_edge")

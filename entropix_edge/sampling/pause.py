@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 class Tokenizer(Protocol):
     """What the resolver needs of a vocabulary."""
 
-    def tokenize(self, text: str) -> list[int]:
-        """Plain text to token ids: no control tokens parsed or added."""
+    def tokenize(self, text: str, *, continues: bool = False) -> list[int]:
+        """Plain text to token ids: no control tokens parsed or added; with `continues`, no space put before it."""
 
     def is_control(self, token: int) -> bool:
         """Whether a token steers the model rather than standing for text."""
