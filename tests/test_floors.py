@@ -31,6 +31,10 @@ HOMES = {
     "numba": {"native"},
     "llvmlite": {"native"},
     "rich": {"render", "cli"},
+    "starlette": {"server"},
+    "uvicorn": {"server"},
+    "prometheus_client": {"server"},
+    "msgspec": {"server"},
 }
 
 FILES = sorted(

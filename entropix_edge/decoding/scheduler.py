@@ -62,6 +62,11 @@ class Scheduler:
         return self.slots.free
 
     @property
+    def jobs(self) -> tuple[int, int]:
+        """How many jobs run, and how many wait."""
+        return len(self._running), len(self._waiting) + len(self._inbox)
+
+    @property
     def is_idle(self) -> bool:
         """Whether there is nothing to do."""
         return not (self._running or self._waiting or self._inbox or self.notices)

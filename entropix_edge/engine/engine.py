@@ -326,6 +326,11 @@ class Engine:
         """Sequences and cells of the KV cache that no reply holds."""
         return self._scheduler.free
 
+    @property
+    def jobs(self) -> tuple[int, int]:
+        """How many replies are being generated, and how many wait for their turn."""
+        return self._scheduler.jobs
+
     def close(self) -> None:
         """End every reply and free the model; what then reads a reply that had not ended raises ContextError."""
         with self._decoding:

@@ -89,6 +89,11 @@ class ReplyStream:
         return self._job.ended
 
     @property
+    def cached_tokens(self) -> int:
+        """Tokens of the prompt that were in the cache already; 0 until its turn has come."""
+        return self._job.cached
+
+    @property
     def decoded_tokens(self) -> int:
         """Tokens decoded so far beyond the prompt and what the reply began with."""
         job = self._job
@@ -178,7 +183,7 @@ class ReplyStream:
             finish_reason=tokens[-1].finish_reason if tokens else None,
             seed=self.seed,
             prompt_tokens=self.prompt_tokens,
-            cached_tokens=self._job.cached,
+            cached_tokens=self.cached_tokens,
             decoded_tokens=self.decoded_tokens,
             prompt_seconds=first - self._start_time,
             generation_seconds=self._last_time - first,

@@ -3,7 +3,7 @@
 from .stats import Stats
 from .terminal import TextPrinter, legend, visible
 from .thoughts import Thoughts, ends_in_thought
-from .trace import Trace, TraceWriter, as_record, read_trace
+from .trace import Trace, TraceWriter, as_record, finite, read_trace
 
 __all__ = [
     "Stats",
@@ -13,6 +13,7 @@ __all__ = [
     "TraceWriter",
     "as_record",
     "ends_in_thought",
+    "finite",
     "legend",
     "read_trace",
     "visible",

@@ -57,16 +57,17 @@ def _json(record: dict[str, Any]) -> str:
     try:
         return json.dumps(record, ensure_ascii=False, allow_nan=False)
     except ValueError:  # JSON has no infinity, which the logarithm of a probability of 0 is
-        return json.dumps(_with_infinities_as_texts(record), ensure_ascii=False, allow_nan=False)
+        return json.dumps(finite(record), ensure_ascii=False, allow_nan=False)
 
 
-def _with_infinities_as_texts(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """A record with its infinities as texts, as a trace has them."""
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, dict):
-        return {key: _with_infinities_as_texts(each) for key, each in value.items()}
+        return {key: finite(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
-        return [_with_infinities_as_texts(each) for each in value]
+        return [finite(each) for each in value]
     return value
 
 

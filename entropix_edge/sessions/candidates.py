@@ -179,6 +179,11 @@ class Deliberation:
         return [candidate.stream.reply() for candidate in self._candidates]
 
     @property
+    def cached_tokens(self) -> int:
+        """Tokens of the prompt that the first candidate found in the cache."""
+        return self._candidates[0].stream.cached_tokens
+
+    @property
     def decoded_tokens(self) -> int:
         """Tokens decoded so far beyond the prompt, for all candidates."""
         return sum(candidate.stream.decoded_tokens for candidate in self._candidates)
