@@ -1,16 +1,15 @@
 """`entropix-edge serve`: a model behind HTTP, for OpenAI's clients."""
 
-from __future__ import annotations
-
 import dataclasses
 import logging
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import click
 
-from ..config import DEFAULT_CTX_SIZE, AttentionChoice
+from ..config import DEFAULT_CTX_SIZE, AttentionChoice, EngineConfig
 from ..encoding import decode_text
 from ..strategy import load_preset
 from .console import console
@@ -19,18 +18,16 @@ from .parameters import Length
 from .session import Session, fetch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from ..config import EngineConfig
     from ..engine import Engine
     from ..llama import Header
     from ..server import Settings
+
+# annotations are not deferred here: the options in them would be compiled anew at each start
 
 _PORT = 8717  # nobody else's: not llama-server's, Ollama's, LM Studio's or vLLM's
 _FORKS = 8
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ServerSamplingOptions(SamplingOptions):
     """How tokens are chosen where a request does not say."""
 
@@ -47,8 +44,7 @@ class ServerSamplingOptions(SamplingOptions):
     ]
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class ServerOptions:
+class ServerOptions(NamedTuple):
     """Where to listen, for whom, and how much."""
 
     host: Annotated[str, click.option("--host", default="127.0.0.1", help="Address to listen on. Default: 127.0.0.1.")]
@@ -195,7 +191,7 @@ def _settings(
     sampling: ServerSamplingOptions,
     server: ServerOptions,
     keys: tuple[str, ...],
-) -> Settings:
+) -> "Settings":
     from ..llama import read_header
     from ..server import Settings
 
@@ -220,7 +216,7 @@ def _alias(name: str, path: Path) -> str:
     return path.name.removesuffix(".gguf") if name.endswith(".gguf") else name
 
 
-def _context_size(asked: int | None, header: Header) -> int:
+def _context_size(asked: int | None, header: "Header") -> int:
     """Tokens for one conversation: never more than the model was trained for."""
     trained = header.context_length or DEFAULT_CTX_SIZE
     if not asked:
@@ -232,7 +228,7 @@ def _context_size(asked: int | None, header: Header) -> int:
     return min(asked, trained)
 
 
-def _serve(path: Path, config: EngineConfig, settings: Settings) -> None:
+def _serve(path: Path, config: EngineConfig, settings: "Settings") -> None:
     from ..engine import Engine
     from ..server import Server, is_loopback
 
@@ -241,14 +237,14 @@ def _serve(path: Path, config: EngineConfig, settings: Settings) -> None:
             f"Warning: {settings.host} can be reached from other machines, and no --api-key is asked for", markup=False
         )
 
-    def open_engine(cancelled: Callable[[], bool]) -> Engine:
+    def open_engine(cancelled: Callable[[], bool]) -> "Engine":
         return Engine.open(path, config, cancelled=cancelled)
 
     _log_requests()
     Server(open_engine, settings, lambda url: _announce(url, settings)).run()
 
 
-def _announce(url: str, settings: Settings) -> None:
+def _announce(url: str, settings: "Settings") -> None:
     cells = settings.ctx_size * settings.parallel
     console().print(
         f"{settings.alias}: {settings.parallel} conversations of {settings.ctx_size} tokens, {cells} in all",
