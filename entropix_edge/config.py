@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import math
 import numbers
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from .errors import ConfigError
+from .ranges import Checked, check_number, set_number, within
 from .types import SamplerSettings
 
 if TYPE_CHECKING:
@@ -28,72 +29,19 @@ _MOST_THREADS = 512  # ggml's own limit
 _TEMPLATE_OWN = frozenset(["messages", "add_generation_prompt", "bos_token", "eos_token"])
 
 
-# --- ranges -------------------------------------------------------------------------------------
-
 _INF = math.inf
-
-
-def _within(low: float, high: float, *, attention: bool = False) -> Any:
-    """A dataclass field whose value must be a number from `low` to `high`, both included.
-
-    Args:
-        low: the least.
-        high: the most.
-        attention: whether it is the weight of an attention metric in a formula.
-    """
-    return field(metadata={"low": low, "high": high, "attention": attention})
-
-
-def check_number(name: str, value: object, kind: type, low: float, high: float) -> Any:
-    """A value as a plain `int` or `float`, if it is a finite number of `kind` from `low` to `high`.
-
-    numpy's numbers are taken like Python's own; True and False are not numbers here.
-
-    Raises:
-        ConfigError: naming the option, the value and the range.
-    """
-    expected = "a whole number" if kind is int else "a finite number" if math.isinf(high) else "a number"
-    bounds = f"≥ {_plain(low)}" if math.isinf(high) else f"from {_plain(low)} to {_plain(high)}"
-    allowed = numbers.Integral if kind is int else numbers.Real
-    plain: Any = value
-    if isinstance(value, bool) or not isinstance(value, allowed) or not low <= plain <= high or value == _INF:
-        raise ConfigError(f"{name} is {value!r}: it must be {expected} {bounds}")
-    return int(plain) if isinstance(value, numbers.Integral) else float(plain)
-
-
-def _plain(number: float) -> str:
-    return str(int(number)) if number == int(number) else str(number)
-
-
-class _Checked:
-    """Checks each ranged field of a dataclass when it is made."""
-
-    __slots__ = ()
-
-    def __post_init__(self) -> None:
-        for item in fields(self):  # type: ignore[arg-type]
-            if "low" in item.metadata:
-                kind = int if item.type == "int" else float
-                low, high = item.metadata["low"], item.metadata["high"]
-                _set_number(self, item.name, kind, low, high)
-
-
-def _set_number(config: object, name: str, kind: type, low: float, high: float) -> None:
-    """Check one field of a frozen dataclass that is being made, and keep it as a plain number."""
-    object.__setattr__(config, name, check_number(name, getattr(config, name), kind, low, high))
-
 
 # --- the preset: the table's thresholds and coefficients ----------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SamplerRule(_Checked):
+class SamplerRule(Checked):
     """The filters that the table's formulas start from. Ranges as in `types.SamplerSettings`."""
 
-    temperature: float = _within(0, 100)
-    top_k: int = _within(0, 2**31 - 1)
-    top_p: float = _within(0, 1)
-    min_p: float = _within(0, 1)
+    temperature: float = within(0, 100)
+    top_k: int = within(0, 2**31 - 1)
+    top_p: float = within(0, 1)
+    min_p: float = within(0, 1)
 
     def settings(self) -> SamplerSettings:
         """The same values as one draw's settings."""
@@ -101,15 +49,15 @@ class SamplerRule(_Checked):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ArgmaxRule(_Checked):
+class ArgmaxRule(Checked):
     """LELV: entropy (bits) and varentropy (bits²) both below."""
 
-    entropy_below: float = _within(0, _INF)
-    varentropy_below: float = _within(0, _INF)
+    entropy_below: float = within(0, _INF)
+    varentropy_below: float = within(0, _INF)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BranchRule(_Checked):
+class BranchRule(Checked):
     """LEHV. T·(scale + interaction·I) up to its cap; top_k·(1 + agreement·(1 − A)) down to its floor.
 
     Attributes:
@@ -123,29 +71,29 @@ class BranchRule(_Checked):
         credit: tokens of reply that the budget counts as written before the first.
     """
 
-    entropy_below: float = _within(0, _INF)
-    varentropy_above: float = _within(0, _INF)
-    temperature_scale: float = _within(0, 100)
-    temperature_interaction: float = _within(0, 100, attention=True)
-    temperature_max: float = _within(0, 100)
-    top_k_agreement: float = _within(0, 100, attention=True)
-    top_k_min: int = _within(1, 2**31 - 1)
-    children: int = _within(0, 8)
-    least_share: float = _within(0, 1)
-    horizon: int = _within(1, 256)
-    settled: int = _within(1, 256)
+    entropy_below: float = within(0, _INF)
+    varentropy_above: float = within(0, _INF)
+    temperature_scale: float = within(0, 100)
+    temperature_interaction: float = within(0, 100, attention=True)
+    temperature_max: float = within(0, 100)
+    top_k_agreement: float = within(0, 100, attention=True)
+    top_k_min: int = within(1, 2**31 - 1)
+    children: int = within(0, 8)
+    least_share: float = within(0, 1)
+    horizon: int = within(1, 256)
+    settled: int = within(1, 256)
     score: BranchScore
-    budget: float = _within(0, 100)
-    credit: int = _within(0, 2**31 - 1)
+    budget: float = within(0, 100)
+    credit: int = within(0, 2**31 - 1)
 
     def __post_init__(self) -> None:
-        _Checked.__post_init__(self)
+        Checked.__post_init__(self)
         if self.score not in get_args(BranchScore):
             raise ConfigError(f"score is {self.score!r}: it must be one of {', '.join(get_args(BranchScore))}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PauseRule(_Checked):
+class PauseRule(Checked):
     """HELV. Insert the pause; right after one draw at T·(scale + attention_entropy·AE) up to its cap.
 
     Attributes:
@@ -155,24 +103,24 @@ class PauseRule(_Checked):
         most: pauses a reply; 0 for no limit.
     """
 
-    entropy_above: float = _within(0, _INF)
-    varentropy_below: float = _within(0, _INF)
+    entropy_above: float = within(0, _INF)
+    varentropy_below: float = within(0, _INF)
     texts: tuple[str, ...] = (" ...",)
-    cooldown: int = _within(0, 2**31 - 1)
-    most: int = _within(0, 2**31 - 1)
-    temperature_scale: float = _within(0, 100)
-    temperature_attention_entropy: float = _within(0, 100, attention=True)
-    temperature_max: float = _within(0, 100)
+    cooldown: int = within(0, 2**31 - 1)
+    most: int = within(0, 2**31 - 1)
+    temperature_scale: float = within(0, 100)
+    temperature_attention_entropy: float = within(0, 100, attention=True)
+    temperature_max: float = within(0, 100)
 
     def __post_init__(self) -> None:
-        _Checked.__post_init__(self)
+        Checked.__post_init__(self)
         texts: object = self.texts
         if not isinstance(texts, tuple) or not texts or not all(isinstance(text, str) and text for text in texts):
             raise ConfigError(f"texts is {self.texts!r}: it must be a list of at least one non-empty text")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ResampleRule(_Checked):
+class ResampleRule(Checked):
     """HEHV. T·(scale + attention_varentropy·AV) from its floor; top_p − attention_entropy·AE to its floor.
 
     Attributes:
@@ -184,45 +132,45 @@ class ResampleRule(_Checked):
         rewinds: most rewinds a reply.
     """
 
-    entropy_above: float = _within(0, _INF)
-    varentropy_above: float = _within(0, _INF)
-    temperature_scale: float = _within(0, 100)
-    temperature_attention_varentropy: float = _within(0, 100, attention=True)
-    temperature_min: float = _within(0, 100)
-    top_p_attention_entropy: float = _within(0, 100, attention=True)
-    top_p_min: float = _within(0, 1)
-    filtered: int = _within(0, 1)
-    atypical: float = _within(0, 100)
-    redraws: int = _within(0, 100)
-    run: int = _within(0, 64)
-    rewinds: int = _within(0, 2**31 - 1)
+    entropy_above: float = within(0, _INF)
+    varentropy_above: float = within(0, _INF)
+    temperature_scale: float = within(0, 100)
+    temperature_attention_varentropy: float = within(0, 100, attention=True)
+    temperature_min: float = within(0, 100)
+    top_p_attention_entropy: float = within(0, 100, attention=True)
+    top_p_min: float = within(0, 1)
+    filtered: int = within(0, 1)
+    atypical: float = within(0, 100)
+    redraws: int = within(0, 100)
+    run: int = within(0, 64)
+    rewinds: int = within(0, 2**31 - 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AdaptiveRule(_Checked):
+class AdaptiveRule(Checked):
     """Everywhere else: the most probable of `draws` draws, each filter moved by the metrics.
 
     T·(1 + uncertainty·(H + V) + attention·(AE + AV) − agreement·A); top_p·(1 + attention_varentropy·AV);
     top_k·(1 + interaction·I − agreement·A); min_p·(1 − uncertainty·(H + V)); the last three clipped.
     """
 
-    draws: int = _within(1, 1000)
-    temperature_uncertainty: float = _within(0, 100)
-    temperature_attention: float = _within(0, 100, attention=True)
-    temperature_agreement: float = _within(0, 100, attention=True)
-    top_p_attention_varentropy: float = _within(0, 100, attention=True)
-    top_p_min: float = _within(0, 1)
-    top_p_max: float = _within(0, 1)
-    top_k_interaction: float = _within(0, 100, attention=True)
-    top_k_agreement: float = _within(0, 100, attention=True)
-    top_k_min: int = _within(1, 2**31 - 1)
-    top_k_max: int = _within(1, 2**31 - 1)
-    min_p_uncertainty: float = _within(0, 100)
-    min_p_min: float = _within(0, 1)
-    min_p_max: float = _within(0, 1)
+    draws: int = within(1, 1000)
+    temperature_uncertainty: float = within(0, 100)
+    temperature_attention: float = within(0, 100, attention=True)
+    temperature_agreement: float = within(0, 100, attention=True)
+    top_p_attention_varentropy: float = within(0, 100, attention=True)
+    top_p_min: float = within(0, 1)
+    top_p_max: float = within(0, 1)
+    top_k_interaction: float = within(0, 100, attention=True)
+    top_k_agreement: float = within(0, 100, attention=True)
+    top_k_min: int = within(1, 2**31 - 1)
+    top_k_max: int = within(1, 2**31 - 1)
+    min_p_uncertainty: float = within(0, 100)
+    min_p_min: float = within(0, 1)
+    min_p_max: float = within(0, 1)
 
     def __post_init__(self) -> None:
-        _Checked.__post_init__(self)
+        Checked.__post_init__(self)
         for name in ("top_p", "top_k", "min_p"):
             low, high = getattr(self, f"{name}_min"), getattr(self, f"{name}_max")
             if low > high:
@@ -230,7 +178,7 @@ class AdaptiveRule(_Checked):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LoopRule(_Checked):
+class LoopRule(Checked):
     """The guard against repetition without end.
 
     Attributes:
@@ -239,13 +187,13 @@ class LoopRule(_Checked):
         bans: how often a loop's next token is banned before the reply ends.
     """
 
-    span: int = _within(0, 2**31 - 1)
-    repeats: int = _within(2, 2**31 - 1)
-    bans: int = _within(0, 2**31 - 1)
+    span: int = within(0, 2**31 - 1)
+    repeats: int = within(2, 2**31 - 1)
+    bans: int = within(0, 2**31 - 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CheckRule(_Checked):
+class CheckRule(Checked):
     """What is verified when it closes, where the model was not sure of it.
 
     Attributes:
@@ -254,9 +202,9 @@ class CheckRule(_Checked):
         most: corrections a reply.
     """
 
-    arithmetic: int = _within(0, 1)
-    entropy_above: float = _within(0, _INF)
-    most: int = _within(0, 2**31 - 1)
+    arithmetic: int = within(0, 1)
+    entropy_above: float = within(0, _INF)
+    most: int = within(0, 2**31 - 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -324,12 +272,12 @@ class EngineConfig:
         limits |= dict.fromkeys(("threads", "threads_batch"), (1, _MOST_THREADS))
         for name, (low, high) in limits.items():
             if getattr(self, name) is not None:
-                _set_number(self, name, int, low, high)
-        _set_number(self, "sequences", int, 1, 256)
-        _set_number(self, "forks", int, 0, 256 - self.sequences)
-        _set_number(self, "prompt_chunk", int, 0, 2**31 - 1)
+                set_number(self, name, int, low, high)
+        set_number(self, "sequences", int, 1, 256)
+        set_number(self, "forks", int, 0, 256 - self.sequences)
+        set_number(self, "prompt_chunk", int, 0, 2**31 - 1)
         if self.gpu_layers not in ("auto", "all"):
-            _set_number(self, "gpu_layers", int, 0, 2**31 - 1)
+            set_number(self, "gpu_layers", int, 0, 2**31 - 1)
         if self.flash_attention not in get_args(FlashAttention):
             raise ConfigError(f"flash_attention is {self.flash_attention!r}: it must be auto, on or off")
         self._check_attention()
@@ -373,9 +321,9 @@ class GenerationConfig:
         if self.sampler not in SAMPLERS:
             raise ConfigError(f"sampler is {self.sampler!r}: it must be one of {', '.join(SAMPLERS)}")
         if self.seed is not None:
-            _set_number(self, "seed", int, 0, 2**64 - 1)
+            set_number(self, "seed", int, 0, 2**64 - 1)
         object.__setattr__(self, "n_predict", check_n_predict(self.n_predict))
-        _set_number(self, "alternatives", int, 0, MOST_ALTERNATIVES)
+        set_number(self, "alternatives", int, 0, MOST_ALTERNATIVES)
         if isinstance(self.stop, str) or not all(isinstance(text, str) for text in self.stop):
             raise ConfigError(f"stop is {self.stop!r}: it must be a tuple of texts")
         if not all(self.stop):

@@ -134,6 +134,16 @@ def test_a_killed_run_goes_on(tmp_path: Path, torn: str) -> None:
     ]
 
 
+def test_results_of_the_first_version_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "old.jsonl"
+    with open_results(path, {}) as file:
+        file.add(result("b", candidates=(("4", 0.5, 3), (None, 0.1, 2))))
+    old = path.read_text().replace('"candidates"', '"roads"')
+    assert old.count("roads") == 1
+    path.write_text(old)
+    assert read_results(path)[1] == [result("b", candidates=(("4", 0.5, 3), (None, 0.1, 2)))]
+
+
 def test_results_of_other_settings_are_not_mixed(tmp_path: Path) -> None:
     path = tmp_path / "results.jsonl"
     open_results(path, {"model": "m", "n_predict": 5}).close()

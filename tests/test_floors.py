@@ -9,7 +9,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "entropix_edge"
 
 FLOORS = [
-    {"errors", "types", "config", "storage", "encoding"},
+    {"errors", "types", "ranges", "config", "storage", "encoding"},
     {"native"},
     {"llama", "text", "hub", "metrics", "checks"},
     {"strategy", "sampling"},
@@ -96,7 +96,7 @@ def test_every_room_is_on_the_plan() -> None:
 
 
 def test_the_ground_floor_has_no_circle() -> None:
-    order = ["errors", "types", "config", "storage"]
+    order = ["errors", "types", "ranges", "config", "storage", "encoding"]
     for room in order:
         for name, _typing_only in imports(PACKAGE / f"{room}.py"):
             if name.startswith("entropix_edge."):
@@ -132,6 +132,18 @@ def test_no_room_has_a_circle() -> None:
 
 def test_the_check_finds_a_circle() -> None:
     assert circles({"a": {"b"}, "b": {"c", "x"}, "c": {"a"}, "d": {"a"}}) == [["a", "b", "c", "a"]]
+
+
+LONGEST_FILE, LONGEST_FUNCTION = 400, 60  # lines
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_files_and_functions_are_short(path: Path) -> None:
+    text = path.read_text("utf-8")
+    assert text.count("\n") <= LONGEST_FILE
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert (node.end_lineno or 0) - node.lineno < LONGEST_FUNCTION, f"{node.name} is too long"
 
 
 def test_the_table_is_pure() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from ..storage import Log, LogFormat, read_log
@@ -78,8 +78,10 @@ def read_results(path: Path) -> tuple[dict[str, Any], list[Result]]:
 
 def parse_result(record: dict[str, Any]) -> Result:
     """A result from its JSON; raises what `LogFormat.parse` may."""
-    candidates = record.pop("roads", None) or record.get("candidates", ())  # files of version 0.1 say "roads"
-    return Result(**record | {"candidates": tuple(map(tuple, candidates))})
+    unknown = record.keys() - {field.name for field in fields(Result)}
+    if len(unknown) == 1:  # the files of version 0.1 have another name for the candidates
+        record["candidates"] = record.pop(unknown.pop())
+    return Result(**record | {"candidates": tuple(map(tuple, record.get("candidates", ())))})
 
 
 def form_result(result: Result) -> dict[str, Any]:

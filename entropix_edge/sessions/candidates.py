@@ -14,8 +14,8 @@ from collections import defaultdict, deque
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple, Self
 
-from ..config import check_number
 from ..errors import ContextError, Hint
+from ..ranges import set_number
 from ..types import CandidateEvent, FinishReason, TokenEvent
 
 if TYPE_CHECKING:
@@ -49,8 +49,7 @@ class VotingConfig:
     early_stopping: bool = True
 
     def __post_init__(self) -> None:
-        candidates = check_number("candidates", self.candidates, int, 1, MOST_CANDIDATES)
-        object.__setattr__(self, "candidates", candidates)
+        set_number(self, "candidates", int, 1, MOST_CANDIDATES)
 
     @property
     def first_wave(self) -> int:
