@@ -6,11 +6,12 @@ import contextlib
 import dataclasses
 import sys
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import click
 
-from ..config import DEFAULT_PRESET, AttentionChoice, GenerationConfig
+from ..config import DEFAULT_PRESET, MOST_ALTERNATIVES, AttentionChoice, GenerationConfig
 from ..strategy import load_preset
 from ..types import TokenEvent
 from . import EXIT_FAILED, EXIT_INTERRUPTED
@@ -19,26 +20,55 @@ from .options import (
     CandidateOptions,
     EngineOptions,
     ModelOptions,
-    OutputOptions,
-    PromptOptions,
     SamplingOptions,
     attention_option,
+    color_option,
     takes,
     verbose_option,
 )
-from .prompts import gather_prompt
+from .prompts import PromptOptions, gather_prompt
 from .reply_record import reply_record, said_to_wait
 from .session import Session, fetch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from ..config import EngineConfig, Preset
     from ..engine import Engine, ReplyStream
     from ..render import Stats, TraceWriter
     from ..sessions import Deliberation
     from .interrupt import Interrupt
+
+
+class OutputOptions(NamedTuple):
+    """What is printed, and what is written beside it."""
+
+    color: Annotated[Literal["auto", "always", "never"], color_option]
+    stats: Annotated[
+        bool, click.option("--stats", is_flag=True, help="Print speed, strategies and entropy to standard error.")
+    ]
+    trace: Annotated[
+        Path | None,
+        click.option(
+            "--trace",
+            type=click.Path(path_type=Path, dir_okay=False),
+            metavar="FILE",
+            help="Write one JSON object a token.",
+        ),
+    ]
+    alternatives: Annotated[
+        int,
+        click.option(
+            "--alternatives",
+            type=click.IntRange(0, MOST_ALTERNATIVES),
+            default=0,
+            metavar="N",
+            help="Put the N most probable tokens at each place into --trace and --json. Default: 0.",
+        ),
+    ]
+    as_json: Annotated[
+        bool, click.option("--json", "as_json", is_flag=True, help="Print the reply as one JSON object.")
+    ]
 
 
 class _Options(NamedTuple):

@@ -7,7 +7,6 @@ def command(model: ModelOptions, engine: EngineOptions) -> int: ...
 
 import functools
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeVar, get_type_hints
 
 import click
@@ -15,7 +14,6 @@ import click
 from ..config import (
     DEFAULT_MODEL,
     DEFAULT_PRESET,
-    MOST_ALTERNATIVES,
     SAMPLERS,
     AttentionChoice,
     EngineConfig,
@@ -345,73 +343,3 @@ class CandidateOptions(NamedTuple):
         from ..sessions import extract
 
         return extract(text, self.answer) if self.answer else None
-
-
-class PromptOptions(NamedTuple):
-    """What is asked, and how it is read."""
-
-    prompt: Annotated[str | None, click.argument("prompt", required=False)]
-    prompt_option: Annotated[
-        str | None, click.option("-p", "--prompt", "prompt_option", metavar="TEXT", help="The prompt, as an option.")
-    ]
-    files: Annotated[
-        tuple[Path, ...],
-        click.option(
-            "-f",
-            "--file",
-            "files",
-            type=click.Path(path_type=Path, allow_dash=True),
-            multiple=True,
-            help="A file with (a part of) the prompt; - means standard input. Repeatable.",
-        ),
-    ]
-    system: Annotated[str | None, system_option]
-    raw: Annotated[
-        bool, click.option("--raw", is_flag=True, help="Take the prompt as it is, without the model's chat template.")
-    ]
-    chat_template_kwargs: Annotated[dict[str, Any], template_option]
-    prompt_cache: Annotated[
-        Path | None,
-        click.option(
-            "--prompt-cache",
-            type=click.Path(path_type=Path, dir_okay=False),
-            metavar="FILE",
-            help="Go on from the tokens kept in FILE where the prompt begins alike, "
-            "and keep them there for the next time.",
-        ),
-    ]
-    parse_special: Annotated[
-        bool,
-        click.option("--parse-special", is_flag=True, help="Read control-token text in the prompt as control tokens."),
-    ]
-
-
-class OutputOptions(NamedTuple):
-    """What is printed, and what is written beside it."""
-
-    color: Annotated[Literal["auto", "always", "never"], color_option]
-    stats: Annotated[
-        bool, click.option("--stats", is_flag=True, help="Print speed, strategies and entropy to standard error.")
-    ]
-    trace: Annotated[
-        Path | None,
-        click.option(
-            "--trace",
-            type=click.Path(path_type=Path, dir_okay=False),
-            metavar="FILE",
-            help="Write one JSON object a token.",
-        ),
-    ]
-    alternatives: Annotated[
-        int,
-        click.option(
-            "--alternatives",
-            type=click.IntRange(0, MOST_ALTERNATIVES),
-            default=0,
-            metavar="N",
-            help="Put the N most probable tokens at each place into --trace and --json. Default: 0.",
-        ),
-    ]
-    as_json: Annotated[
-        bool, click.option("--json", "as_json", is_flag=True, help="Print the reply as one JSON object.")
-    ]

@@ -5,19 +5,59 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from typing import TYPE_CHECKING, BinaryIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, NamedTuple
 
 import click
 
 from ..encoding import decode_text
 from .console import console, saying
+from .options import system_option, template_option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
 _LONGEST_PROMPT = 32 * 2**20  # bytes
 _SILENCE = 0.5  # seconds until it is said what is waited for
+
+
+class PromptOptions(NamedTuple):
+    """What is asked, and how it is read."""
+
+    prompt: Annotated[str | None, click.argument("prompt", required=False)]
+    prompt_option: Annotated[
+        str | None, click.option("-p", "--prompt", "prompt_option", metavar="TEXT", help="The prompt, as an option.")
+    ]
+    files: Annotated[
+        tuple[Path, ...],
+        click.option(
+            "-f",
+            "--file",
+            "files",
+            type=click.Path(path_type=Path, allow_dash=True),
+            multiple=True,
+            help="A file with (a part of) the prompt; - means standard input. Repeatable.",
+        ),
+    ]
+    system: Annotated[str | None, system_option]
+    raw: Annotated[
+        bool, click.option("--raw", is_flag=True, help="Take the prompt as it is, without the model's chat template.")
+    ]
+    chat_template_kwargs: Annotated[dict[str, Any], template_option]
+    prompt_cache: Annotated[
+        Path | None,
+        click.option(
+            "--prompt-cache",
+            type=click.Path(path_type=Path, dir_okay=False),
+            metavar="FILE",
+            help="Go on from the tokens kept in FILE where the prompt begins alike, "
+            "and keep them there for the next time.",
+        ),
+    ]
+    parse_special: Annotated[
+        bool,
+        click.option("--parse-special", is_flag=True, help="Read control-token text in the prompt as control tokens."),
+    ]
 
 
 def gather_prompt(prompt: str | None, option: str | None, files: Sequence[Path]) -> str:
