@@ -1,10 +1,11 @@
-"""Write docs/COMMANDS.md from the commands' own --help.
+"""Write docs/COMMANDS.md from the commands' own --help, and docs/FILES.md from the files' own first lines.
 
 Usage: .venv/bin/python scripts/document.py [--check]
 """
 
 from __future__ import annotations
 
+import ast
 import sys
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import click
 
 from entropix_edge.cli import cli
 
-TARGET = Path(__file__).parents[1] / "docs" / "COMMANDS.md"
+CHECKOUT = Path(__file__).parents[1]
 
 
 def help_of(command: click.Command, name: str, parent: click.Context | None = None) -> tuple[str, click.Context]:
@@ -24,8 +25,8 @@ def help_of(command: click.Command, name: str, parent: click.Context | None = No
     return "\n".join(lines), context
 
 
-def document() -> str:
-    """The whole page."""
+def commands() -> str:
+    """Every command's help."""
     text, context = help_of(cli, "entropix-edge")
     parts = ["# Commands\n\nWritten by `scripts/document.py` from the commands' own `--help`.\n", f"```\n{text}\n```\n"]
     for name in cli.list_commands(context):
@@ -35,11 +36,36 @@ def document() -> str:
     return "\n".join(parts)
 
 
+def files() -> str:
+    """What each file of the package says it is, room by room."""
+    package = CHECKOUT / "entropix_edge"
+    parts = [
+        "# Files\n\nWritten by `scripts/document.py` from the first line of each file. [Architecture](ARCHITECTURE.md)\n"
+    ]
+    parts[0] += "says how they work together.\n"
+    rooms = [package, *sorted(path.parent for path in package.glob("*/__init__.py"))]
+    for room in rooms:
+        rows = [(path.name, first_line(path)) for path in sorted(room.glob("*.py")) if path.name != "__init__.py"]
+        title = "The package itself" if room == package else f"{room.name}/"
+        parts.append(f"## {title}\n\n{first_line(room / '__init__.py')}\n\n| file | what it holds |\n|---|---|")
+        parts[-1] += "".join(f"\n| `{name}` | {line} |" for name, line in rows) + "\n"
+    return "\n".join(parts)
+
+
+def first_line(path: Path) -> str:
+    """The first line of a file's docstring."""
+    return (ast.get_docstring(ast.parse(path.read_text("utf-8"))) or "").partition("\n")[0].replace("|", "\\|")
+
+
 def main() -> int:
-    text = document()
-    if "--check" in sys.argv:
-        return 0 if TARGET.read_text("utf-8") == text else 1
-    TARGET.write_text(text, "utf-8")
+    pages = {"COMMANDS.md": commands(), "FILES.md": files()}
+    for name, text in pages.items():
+        path = CHECKOUT / "docs" / name
+        if "--check" not in sys.argv:
+            path.write_text(text, "utf-8")
+        elif not path.exists() or path.read_text("utf-8") != text:
+            print(f"docs/{name} is not up to date")
+            return 1
     return 0
 
 

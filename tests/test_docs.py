@@ -63,7 +63,7 @@ def test_the_readmes_programs_run(program: str, default_model: Path, tmp_path: P
     assert "least sure at" in result.stdout
 
 
-def test_the_commands_page_is_up_to_date() -> None:
+def test_the_generated_pages_are_up_to_date() -> None:
     result = subprocess.run([sys.executable, CHECKOUT / "scripts" / "document.py", "--check"], check=False)
     assert result.returncode == 0, "run scripts/document.py"
 
