@@ -40,9 +40,9 @@ def files() -> str:
     """What each file of the package says it is, room by room."""
     package = CHECKOUT / "entropix_edge"
     parts = [
-        "# Files\n\nWritten by `scripts/document.py` from the first line of each file. [Architecture](ARCHITECTURE.md)\n"
+        "# Files\n\nWritten by `scripts/document.py` from the first line of each file; "
+        "[ARCHITECTURE.md](ARCHITECTURE.md) says\nhow they work together.\n"
     ]
-    parts[0] += "says how they work together.\n"
     rooms = [package, *sorted(path.parent for path in package.glob("*/__init__.py"))]
     for room in rooms:
         rows = [(path.name, first_line(path)) for path in sorted(room.glob("*.py")) if path.name != "__init__.py"]
