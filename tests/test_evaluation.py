@@ -75,6 +75,13 @@ def test_a_policy_keeps_its_name(name: str) -> None:
     assert policy(name).name == name
 
 
+def test_greedy_with_checks_is_greedy_where_there_is_no_sum(engine: Engine) -> None:
+    results = list(Run(engine, n_predict=12).answer(ask("greedy", "greedy+check")))
+    found = {each.key: (each.found, each.written_tokens) for each in results}
+    for problem in PROBLEMS:
+        assert found["greedy", problem.id, 0] == found["greedy+check", problem.id, 0]
+
+
 def test_what_the_policies_are() -> None:
     assert policy("greedy").sampler == "greedy"
     hot = policy("temperature:1.0").preset

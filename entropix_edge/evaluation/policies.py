@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 DEFAULT_POLICIES = ("greedy", "temperature", "temperature:1.0", "article", "edge")
 _ONE = VotingConfig(candidates=1, early_stopping=False)
 _VOTERS_TEMPERATURE = 0.7
-_KNOWN = "greedy, temperature[:T], article, edge, a preset's TOML file, self-consistency:K or deliberate:N"
+_NEVER = 1e9  # bits
+_KNOWN = "greedy, greedy+check, temperature[:T], article, edge, a preset's TOML file, self-consistency:K or deliberate:N"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +48,8 @@ def policy(name: str) -> Policy:
     match kind:
         case "greedy":
             return Policy(name=name, preset="edge", sampler="greedy")
+        case "greedy+check":
+            return Policy(name=name, preset=_checking(name))
         case "temperature":
             return Policy(name=name, preset=_plain(name, number or "0.7"), sampler="temperature")
         case "self-consistency":
@@ -81,6 +84,20 @@ def _plain(name: str, temperature: str) -> Preset:
     except ValueError as error:  # ConfigError is one
         raise ConfigError(f"policy {name!r}: the temperature must be a number from 0 to 100") from error
     return replace(load_preset("article"), name=name, sampler=sampler)
+
+
+def _checking(name: str) -> Preset:
+    """Always the most probable token, with the checks of `edge` and nothing else of it."""
+    edge = load_preset("edge")
+    return replace(
+        edge,
+        name=name,
+        sampler=replace(edge.sampler, temperature=0.0),
+        branch=replace(edge.branch, children=0),
+        pause=replace(edge.pause, entropy_above=_NEVER),
+        resample=replace(edge.resample, entropy_above=_NEVER),
+        loop=replace(edge.loop, span=0),
+    )
 
 
 def _candidates(name: str, number: str) -> int:
