@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from entropix_edge.errors import ConfigError
-from entropix_edge.sessions import extract, right
+from entropix_edge.sessions import extract, locate, right
 
 
 @pytest.mark.parametrize(
@@ -149,3 +149,31 @@ def test_an_unknown_extractor_is_named(extractor: str) -> None:
 def test_odd_replies_are_no_trouble(text: str) -> None:
     for extractor in ("last-number", "choice", "exact", "code"):
         extract(text, extractor)
+
+
+@pytest.mark.parametrize(
+    ("text", "extractor", "written"),
+    [
+        ("so 3 + 4 = 7.", "last-number", "7"),
+        (r"Therefore \(\boxed{1,085}\) of 100", "last-number", "1,085"),
+        ("The answer is 4 + 5 = 9 of 10.", "last-number", "9"),
+        ("The answer is (B). Not C.", "choice", "B"),
+        ("```python\na = 1\n```\nthen 2", "code", "a = 1\n"),
+        ("a: x, b: y", "regex:b: (.)", "y"),
+        ("x1 x2", r"regex:x\d", "x2"),
+        ("Yes.", "exact", "Yes."),
+        ("7 " * 20_000 + "so 12", "last-number", "12"),
+    ],
+)
+def test_an_answer_is_found_where_it_is_written(text: str, extractor: str, written: str) -> None:
+    found = locate(text, extractor)
+    assert found
+    assert text[found.start : found.end] == written
+    assert found.answer == extract(text, extractor)
+
+
+@given(st.text(alphabet="0123456789.,-−$%\\{}frac boxed#=answer is:\n"))
+def test_an_answer_s_place_holds_the_answer(text: str) -> None:
+    found = locate(text, "last-number")
+    if found:
+        assert extract(text[found.start : found.end], "last-number") == found.answer

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from entropix_edge.cli import run
+from entropix_edge.evaluation.records import read_recording
 
 Eval = Callable[..., tuple[int, str, str]]
 
@@ -123,3 +126,51 @@ def test_an_answer_needs_candidates(tiny_model: Path, capsys: pytest.CaptureFixt
     assert "--deliberate" in capsys.readouterr().err
     assert run(["generate", "-m", str(tiny_model), "hello", "--deliberate", "2", "--answer", "magic"]) == 2
     assert "'magic' is not known" in capsys.readouterr().err
+
+
+def test_a_recording_goes_on_and_repeats_nothing(evaluate: Eval, tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl.gz"
+    asked = ("--policy", "greedy", "--policy", "self-consistency:2", "--record", path, "--format", "json")
+    code, report, _ = evaluate(*asked, "--limit", 3)
+    assert code == 0
+    assert [row["problems"] for row in json.loads(report)["rows"]] == [3, 3]
+    before = path.read_bytes()
+    assert evaluate(*asked, "--limit", 3)[1] == report
+    assert path.read_bytes() == before
+    path.write_bytes(before[:-7])  # a kill in the middle of a write
+    evaluate(*asked)
+    settings, records = read_recording(path)
+    assert sorted(each.key for each in records) == sorted(
+        (policy, f"p{number}", 0) for policy in ("greedy", "self-consistency:2") for number in range(6)
+    )
+    assert [len(each.candidates) for each in records if each.key[0] != "greedy"] == [2] * 6
+    assert {"model", "fingerprint", "build", "processor", "rows", "tasks"} <= settings.keys()
+    assert (settings["rows"], settings["same_shapes"]) == (2, True)
+    code, _, error = evaluate(*asked, "-np", 3)
+    assert code == 2
+    assert "rows 2, and this run has 3" in error
+
+
+def test_results_go_to_one_file(evaluate: Eval, tmp_path: Path) -> None:
+    code, _, error = evaluate("--record", tmp_path / "r.jsonl.gz", "--out", tmp_path / "o.jsonl")
+    assert code == 2
+    assert "leave out --out" in error
+
+
+def test_a_recording_waits_while_there_is_a_file_named_pause(evaluate: Eval, tmp_path: Path) -> None:
+    pause = tmp_path / "pause"
+    pause.touch()
+    seen = []
+
+    def unpause() -> None:
+        seen.append((tmp_path / "r.jsonl.gz").exists())
+        pause.unlink()
+
+    timer = threading.Timer(1.5, unpause)
+    timer.start()
+    begun = time.monotonic()
+    code, *_ = evaluate("--policy", "greedy", "--limit", 2, "--record", tmp_path / "r.jsonl.gz")
+    timer.join()
+    assert (code, seen) == (0, [True])
+    assert time.monotonic() - begun > 1.4
+    assert sum(each.result.seconds for each in read_recording(tmp_path / "r.jsonl.gz")[1]) < 1.4

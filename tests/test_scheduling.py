@@ -164,6 +164,21 @@ def test_a_long_prompt_alone_fills_the_batch() -> None:
     assert len(context.batches[0]) == 57
 
 
+def test_with_same_shapes_a_prompt_is_alone_and_whole_and_replies_are_apart_from_it() -> None:
+    context = ScriptedContext(echo, n_ctx=512, n_batch=64)
+    scheduler = Scheduler(context, 2, prompt_chunk=8, same_shapes=True)
+    greedy = task(sampler="greedy", n_predict=6)
+    prompts = [[5, 6, *range(10, 20)], [5, 6, *range(10, 20)], [5, 6, *range(30, 40)], [5, 6, *range(40, 50)]]
+    for prompt in prompts:
+        Running(scheduler, prompt, 40, greedy)
+    finish(scheduler)
+    read = [batch for batch in context.batches if not any(cell.wanted for cell in batch)]
+    assert [[cell.token for cell in batch] for batch in read] == [prompts[each][:-1] for each in (0, 2, 3)]
+    assert all(cell.wanted for batch in context.batches if batch not in read for cell in batch)
+    assert {len(batch) for batch in context.batches if batch not in read} == {2}
+    assert not scheduler.slots.cached
+
+
 # --- from other threads -----------------------------------------------------------------------------
 
 

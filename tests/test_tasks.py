@@ -39,6 +39,16 @@ def test_gsm8ks_lines_are_read_as_they_are(tmp_path: Path) -> None:
     assert (problem.question, problem.answer, problem.extractor) == ("How many clips?", "1072", "last-number")
 
 
+def test_big_bench_hards_lines_are_read_as_they_are(tmp_path: Path) -> None:
+    options = {"question": "Which is older?\nOptions:\n(A) Louis\n(B) Gwen", "answer": "B"}
+    number = {"question": "I have a flute and seven pears. How many fruits do I have?", "answer": "7"}
+    choice, count = read(tmp_path, options, number)
+    assert (choice.question, choice.answer, choice.extractor) == (options["question"], "B", "choice")
+    assert (count.answer, count.extractor) == ("7", "last-number")
+    (letter,) = read(tmp_path, {"question": "The first letter of Bob?", "answer": "B"})
+    assert letter.extractor == "exact"
+
+
 @pytest.mark.parametrize("body_only", [True, False])
 def test_humanevals_lines_are_read_as_they_are(tmp_path: Path, body_only: bool) -> None:
     (problem,) = read(tmp_path, HUMANEVAL)

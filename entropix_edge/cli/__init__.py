@@ -27,6 +27,7 @@ _COMMANDS = {
     "info": "Describe a GGUF file, and what this machine can do with it.",
     "calibrate": "Fit the strategy's thresholds to a model.",
     "eval": "Compare strategies on problems with known answers.",
+    "replay": "Count votes again on recorded candidates.",
     "bench": "Measure how fast a model runs here.",
     "pull": "Fetch a model.",
     "ls": "List the models on this machine.",

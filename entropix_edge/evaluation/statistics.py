@@ -10,8 +10,11 @@ import numpy as np
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    Array = npt.NDArray[np.float64]
+
 _Z = 1.959964  # of a two-sided 95 % interval
 _RESAMPLES = 10_000
+_FEWER = 2_000  # resamples, where each costs more
 
 
 class Interval(NamedTuple):
@@ -59,3 +62,97 @@ def paired_difference(ours: npt.ArrayLike, theirs: npt.ArrayLike, *, seed: int =
     means = [differences[random.integers(differences.size, size=differences.size)].mean() for _ in range(_RESAMPLES)]
     low, high = np.percentile(means, [2.5, 97.5])
     return Interval(float(differences.mean()), float(low), float(high))
+
+
+def resampled(count: int, resamples: int = _FEWER, *, seed: int = 0) -> Array:
+    """How often each of `count` problems is drawn in each resample: shape (resamples, count)."""
+    random = np.random.default_rng(seed)
+    return random.multinomial(count, np.full(count, 1 / count), size=resamples).astype(np.float64)
+
+
+def mean_interval(values: npt.ArrayLike, *, seed: int = 0) -> Interval:
+    """The mean over problems, with a percentile bootstrap.
+
+    Args:
+        values: shape (problems,).
+        seed: of the resampling.
+
+    Raises:
+        ValueError: there are none.
+    """
+    each = _filled(values)
+    return _interval(float(each.mean()), resampled(each.size, seed=seed) @ each / each.size)
+
+
+def gain_at_equal_cost(
+    right: npt.ArrayLike, cost: npt.ArrayLike, curve_right: npt.ArrayLike, curve_cost: npt.ArrayLike, *, seed: int = 0
+) -> Interval | None:
+    """How much more often one rule is right than a curve of others on the same problems, at equal mean cost.
+
+    The curve is a straight line between its neighbouring points, as if each problem were answered by one of the two
+    at random. Resampled problems move both the costs and the accuracies.
+
+    Args:
+        right: shape (problems,): the share of right answers.
+        cost: shape (problems,).
+        curve_right: shape (points, problems): the same of each point of the curve.
+        curve_cost: shape (points, problems); the means must rise.
+        seed: of the resampling.
+
+    Returns:
+        None where the mean cost lies outside the curve.
+    """
+    ours, spent = _filled(right), _filled(cost)
+    points, costs = np.asarray(curve_right, np.float64), np.asarray(curve_cost, np.float64)
+    if not costs.mean(axis=1).min() <= spent.mean() <= costs.mean(axis=1).max():
+        return None
+    weights = np.vstack([np.ones(ours.size), resampled(ours.size, seed=seed)]) / ours.size
+    theirs = [
+        np.interp(mean, along, heights)
+        for mean, along, heights in zip(weights @ spent, weights @ costs.T, weights @ points.T, strict=True)
+    ]
+    gains = weights @ ours - np.array(theirs)
+    return _interval(float(gains[0]), gains[1:])
+
+
+def auroc(scores: npt.ArrayLike, right: npt.ArrayLike, groups: npt.ArrayLike | None = None) -> Interval | None:
+    """How often a right reply has a higher score than a wrong one (a tie counts half), with a bootstrap over groups.
+
+    Args:
+        scores: shape (replies,).
+        right: shape (replies,): whether each is right.
+        groups: shape (replies,): replies with the same number, such as those to one problem, are resampled together;
+            None for each alone.
+
+    Returns:
+        None where all are right, or none is.
+    """
+    values, is_right = np.asarray(scores, np.float64), np.asarray(right, np.bool_)
+    if is_right.all() or not is_right.any():
+        return None
+    numbers = np.arange(values.size) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
+    order = np.argsort(values, kind="stable")
+    values, is_right, numbers = values[order], is_right[order], numbers[order]
+    last = np.searchsorted(values, values, side="right")  # of those with the same score: the place after the last,
+    first = np.searchsorted(values, values, side="left")  # and the first
+    counts = np.vstack([np.ones(int(numbers.max()) + 1), resampled(int(numbers.max()) + 1, 1_000)])
+    areas = []
+    for weights in counts[:, numbers]:
+        wrong = np.concatenate([[0.0], np.cumsum(weights * ~is_right)])
+        below = (wrong[first] + wrong[last]) / 2
+        pairs = weights[is_right].sum() * wrong[-1]
+        areas.append((weights * below)[is_right].sum() / pairs if pairs else np.nan)
+    found = np.array(areas)
+    return _interval(float(found[0]), found[1:][~np.isnan(found[1:])])
+
+
+def _filled(values: npt.ArrayLike) -> Array:
+    each = np.asarray(values, np.float64)
+    if each.ndim != 1 or not each.size:
+        raise ValueError(f"the values have shape {each.shape}: it must be (problems,), at least 1")
+    return each
+
+
+def _interval(value: float, resamples: Array) -> Interval:
+    low, high = np.percentile(resamples, [2.5, 97.5])
+    return Interval(value, float(low), float(high))

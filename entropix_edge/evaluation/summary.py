@@ -112,6 +112,10 @@ def _mean(values: Sequence[float]) -> float:
 
 def markdown(rows: Sequence[Row], baseline: str = BASELINE) -> str:
     """The rows as a Markdown table."""
-    headings = columns(baseline)
-    lines = [headings, ("---",) + ("---:",) * (len(headings) - 1), *(row.cells() for row in rows)]
+    return markdown_table(columns(baseline), [row.cells() for row in rows])
+
+
+def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> str:
+    """A table in Markdown; the columns after the first `left` hold numbers."""
+    lines = [headings, ("---",) * left + ("---:",) * (len(headings) - left), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
