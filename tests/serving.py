@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import httpx
+import tiny_gguf
 
 from entropix_edge import Engine, EngineConfig, GenerationConfig
 from entropix_edge.server import Server, Settings
@@ -135,3 +137,23 @@ def serving(model: Path, config: EngineConfig | None = None, **changes: Any) -> 
         thread.join(30)
         assert not thread.is_alive()
     assert not failed
+
+
+def endless_model(path: Path, n_ctx: int = 16384) -> Path:
+    """A model that never ends its turn, where it takes the most probable token."""
+    shape = tiny_gguf.Shape(n_ctx=n_ctx)
+    weights = tiny_gguf.random_weights(shape)
+    weights["output.weight"][:3] = 0
+    return tiny_gguf.write_llama(path, shape, weights)
+
+
+ENDLESS: dict[str, Any] = {"temperature": 0, "entropix": {"sampler": "greedy"}, "max_tokens": 15_000}
+"""What a request must ask for, so that it goes on."""
+
+
+def until(condition: Callable[[], bool], seconds: float = 10) -> None:
+    """Wait for something that must come."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come"
+        time.sleep(0.01)

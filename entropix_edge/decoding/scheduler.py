@@ -252,30 +252,31 @@ class Scheduler:
     def _share_prefix(self, job: Job, slot: Slot) -> bool:
         """Let a job that begins hold what it has in common with another slot, instead of decoding it.
 
-        False while a job that came earlier still decodes that: this one waits.
+        False while a job that came earlier still decodes that, and it is more than twice what this one holds: it waits.
         """
-        if slot.tokens:  # it goes on from a cached prefix
-            job.looks_for_prefix = False
-            return True
-        wanted = list(slot.pending)[:-1]
+        own = slot.tokens  # from a cached prefix
+        wanted = [*own, *slot.pending][:-1]
         donors = [(kept, False) for kept in self.slots.cached]
         donors += [(other.slot, other.number < job.number) for other in self._running if other.slot not in (slot, None)]
-        coming, held, donor = 0, 0, slot
+        coming, held, donor = 0, len(own), slot
         for other, is_earlier in donors:
             has = common_length(wanted, other.tokens)
-            will_have = common_length(wanted, [*other.tokens, *other.pending]) if is_earlier else has
-            if (will_have, has) > (coming, held):
-                coming, held, donor = will_have, has, other
-        if coming > held:
+            if has > held:
+                held, donor = has, other
+            if is_earlier:
+                coming = max(coming, common_length(wanted, [*other.tokens, *other.pending]))
+        if coming > max(held, 2 * len(own)):
             return False
         job.looks_for_prefix = False
-        if self._same_shapes and held < len(wanted):
+        if donor is slot or (self._same_shapes and held < len(wanted)):
             return True
-        if held and self.slots.share(slot, donor, held):
-            for _ in range(held):
-                slot.pending.popleft()
-            if job.decoded == 0:
-                job.cached = held
+        if not self.slots.share(slot, donor, held):
+            slot.pending.extendleft(reversed(own))
+            held = 0
+        for _ in range(held - len(own)):
+            slot.pending.popleft()
+        if job.decoded == 0:
+            job.cached = held
         return True
 
     def _decode(self, cells: list[Cell], fed: list[tuple[Job, Slot, int]]) -> None:

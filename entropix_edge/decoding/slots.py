@@ -122,7 +122,8 @@ class Slots:
         return True
 
     def share(self, slot: Slot, donor: Slot, count: int) -> bool:
-        """Let an empty slot hold the first tokens of another. False, and nothing done, where that cannot be."""
+        """Let a slot hold the first tokens of another, and no others. False, and it is empty, where that cannot be."""
+        self._clear(slot)
         self._context.fork(donor.sequence, slot.sequence)
         slot.tokens = donor.tokens[:]
         if self.truncate(slot, count):
@@ -172,15 +173,16 @@ class Slots:
     def _reuse(self, prompt: Sequence[int], *, crowded: bool) -> Slot | None:
         """The cached prefix that begins most like the prompt, cut to what both have; None where none is worth it.
 
-        One that holds much else is left to its own conversation unless slots are scarce: it can still be shared. The
-        prompt's last token is never reused: its row is wanted.
+        One that holds much else is left to its own conversation, unless it would be evicted now: it can still be
+        shared. The prompt's last token is never reused: its row is wanted.
         """
         wanted = prompt[:-1]
         slot = max(self._cached, key=lambda slot: common_length(wanted, slot.tokens), default=None)
         if slot is None:
             return None
         held = common_length(wanted, slot.tokens)
-        if not held or (2 * held < len(slot.tokens) and not crowded):
+        is_evicted = crowded and slot is self._cached[0]
+        if not held or (2 * held < len(slot.tokens) and not is_evicted):
             return None
         self._cached.remove(slot)
         self._free_cells += len(slot.tokens)
