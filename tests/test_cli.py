@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import json
+import logging
 import math
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
+import click
 import damaged
 import pytest
 import tiny_gguf
 
 from entropix_edge.cli import run
+from entropix_edge.cli.console import set_up_logging
+from entropix_edge.cli.options import takes
 
 
 class Result(NamedTuple):
@@ -150,8 +155,6 @@ def test_variables_reach_the_chat_template(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_terminal_control_characters_are_shown_not_sent() -> None:
-    import io
-
     from entropix_edge.render import TextPrinter
     from entropix_edge.types import TokenEvent
 
@@ -364,3 +367,41 @@ def test_help_is_given(cli: Cli, arguments: tuple[str, ...]) -> None:
 
 def test_an_unknown_command_is_a_usage_error(cli: Cli) -> None:
     assert cli("gnerate").code == 2
+
+
+def test_a_warning_is_said_once_and_goes_to_who_has_standard_error(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """rich takes standard error's place while it draws, so that lines come above what it draws."""
+    set_up_logging(verbose=True)
+    logger = logging.getLogger("entropix_edge")
+    drawing = io.StringIO()
+    with monkeypatch.context() as patch:
+        patch.setattr("sys.stderr", drawing)
+        logger.warning("the model is %s", "odd")
+    logger.warning("the model is odd")
+    logger.debug("a step")
+    logger.debug("a step")
+    assert drawing.getvalue() == "Warning: the model is odd\n"
+    assert capsys.readouterr().err == "a step\na step\n"
+
+
+def test_groups_of_options_fill_from_the_command_line() -> None:
+    seen: list[object] = []
+
+    class Group(NamedTuple):
+        number: Annotated[int, click.option("--number", type=int, default=3)]
+        names: Annotated[tuple[str, ...], click.argument("names", nargs=-1)]
+
+        @property
+        def total(self) -> int:
+            return self.number * len(self.names)
+
+    @click.command()
+    @takes(group=Group)
+    @click.option("--other", default="x")
+    def command(group: Group, other: str) -> None:
+        seen.extend((group, group.total, other))
+
+    command.main(["a", "b", "--number", "5"], standalone_mode=False)
+    assert seen == [Group(5, ("a", "b")), 10, "x"]
