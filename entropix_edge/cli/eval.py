@@ -43,8 +43,8 @@ class _EvalOptions(NamedTuple):
             "policies",
             multiple=True,
             metavar="NAME",
-            help="greedy, greedy+check, temperature[:T], article, edge, a preset's file, self-consistency:K or deliberate:N. "
-            "Repeatable. Default: greedy, temperature, temperature:1.0, article, edge.",
+            help="greedy, greedy+check, temperature[:T], article, edge, a preset's file, self-consistency:K or "
+            "deliberate:N. Repeatable. Default: greedy, temperature, temperature:1.0, article, edge.",
         ),
     ]
     deliberate: Annotated[

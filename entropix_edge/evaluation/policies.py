@@ -18,7 +18,9 @@ DEFAULT_POLICIES = ("greedy", "temperature", "temperature:1.0", "article", "edge
 _ONE = VotingConfig(candidates=1, early_stopping=False)
 _VOTERS_TEMPERATURE = 0.7
 _NEVER = 1e9  # bits
-_KNOWN = "greedy, greedy+check, temperature[:T], article, edge, a preset's TOML file, self-consistency:K or deliberate:N"
+_KNOWN = (
+    "greedy, greedy+check, temperature[:T], article, edge, a preset's TOML file, self-consistency:K or deliberate:N"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
