@@ -139,3 +139,18 @@ def test_only_falcon_lacks_some_control_characters(vocabulary: Vocabulary, reque
     everything = "".join(map(chr, range(0xD800)))
     falcon = request.node.callspec.params["vocabulary"] == "falcon"
     assert vocabulary.unwritable_in(everything) == (list(map(chr, FALCON_LACKS)) if falcon else [])
+
+
+@pytest.mark.parametrize("run", ["a", " ", "\n", "漢", ".", "_", "!🙂", "a\u0301"])
+def test_a_long_run_of_one_kind_is_a_text_like_any_other(vocabulary: Vocabulary, run: str) -> None:
+    # a page of it overflows the stack of the expressions that llama.cpp cuts texts with
+    text = run * (100_000 // len(run))
+    assert spelled(vocabulary, vocabulary.tokenize(f"x{text}y")) == f"x{text}y"
+
+
+@pytest.mark.parametrize("length", [4094, 4095, 4096, 6142, 6143, 6144, 8190])
+def test_control_text_beside_a_long_run_is_read(vocabulary: Vocabulary, length: int) -> None:
+    special = next(token for token in range(vocabulary.size) if vocabulary.is_control(token))
+    for run in (".", "<", "|", "a"):
+        text = f"{vocabulary.label(special)}{run * length}{vocabulary.label(special)}"
+        assert vocabulary.tokenize(text, parse_special=True).count(special) == 2

@@ -20,6 +20,13 @@ _RARE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\U00040000-\U0010ffff]")
 _SPACE = "▁"
 _SPECIAL = llama.LLAMA_TOKEN_ATTR_CONTROL | llama.LLAMA_TOKEN_ATTR_UNKNOWN | llama.LLAMA_TOKEN_ATTR_USER_DEFINED
 _LONE = "\U0010fffe"  # no character: vocabularies write it in bytes, so that no token reaches over its end
+_LONGEST_RUN = 4096  # characters; libstdc++'s worst expression overflows a stack of 8 MiB at 26,000
+_MARGIN = _LONGEST_RUN // 2  # from both ends of a run: control text may touch it
+_RUN = re.compile(  # of white space, of what is no sign of ASCII, of what is no letter or digit; each looked at once
+    "|".join(
+        rf"(?<!{kind}){kind}{{{_LONGEST_RUN + _MARGIN},}}" for kind in (r"\s", r"[^\s!-/:-@\[-`{-~]", r"(?:[^\w\s]|_)")
+    )
+)
 
 
 class Vocabulary:
@@ -65,6 +72,20 @@ class Vocabulary:
         return tokens
 
     def _tokenize(self, text: str, parse_special: bool) -> list[int]:
+        """The tokens of a text.
+
+        llama.cpp cuts most BPE vocabularies' texts with `std::regex`, which recurses for each character of a match, and
+        a long run (a page of `a`, a ruled line) overflows the stack: such runs are cut here. Their bytes stay the same.
+        """
+        if len(text) < _LONGEST_RUN or not self._is_bpe:
+            return self._tokenize_whole(text, parse_special)
+        first, *others = _without_long_runs(text)
+        tokens = self._tokenize_whole(first, parse_special)
+        for part in others:
+            tokens += self._tokenize_whole(part, parse_special)
+        return tokens
+
+    def _tokenize_whole(self, text: str, parse_special: bool) -> list[int]:
         data = text.encode("utf-8")
         room = len(data) + 8
         while True:
@@ -94,6 +115,10 @@ class Vocabulary:
             else:
                 tokens += self._continued(part, False)
         return tokens
+
+    @cached_property
+    def _is_bpe(self) -> bool:
+        return bool(llama.llama_vocab_type(self._handle) == llama.LLAMA_VOCAB_TYPE_BPE)
 
     @cached_property
     def _is_sentencepiece(self) -> bool:
@@ -201,3 +226,13 @@ class Vocabulary:
 
     def _text_of(self, token: int) -> str:
         return "" if token == _NO_TOKEN else self.label(token)
+
+
+def _without_long_runs(text: str) -> list[str]:
+    """A text in parts, none of which holds a long run of characters that one expression might match."""
+    cuts = [
+        cut
+        for run in _RUN.finditer(text)
+        for cut in range(run.start() + _LONGEST_RUN, run.end() - _MARGIN + 1, _LONGEST_RUN)
+    ]
+    return [text[start:end] for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True)]
