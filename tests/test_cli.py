@@ -174,6 +174,15 @@ def test_the_prompt_may_come_from_anywhere(generate: Cli, tmp_path: Path) -> Non
     assert generate("-f", file, "world").out == generate("hello\nworld").out
 
 
+@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+def test_the_end_of_the_last_line_is_no_part_of_a_prompt(generate: Cli, tmp_path: Path, ending: str) -> None:
+    file = tmp_path / "prompt.txt"
+    file.write_bytes(f"hello{ending}".encode())
+    assert generate("--raw", "-f", file).out == generate("--raw", "hello").out
+    file.write_bytes(f"hello{ending}{ending}".encode())  # an empty line is meant
+    assert generate("--raw", "-f", file).out == generate("--raw", f"hello{ending}").out
+
+
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
 def test_a_prompt_file_in_a_known_encoding_is_read(generate: Cli, tmp_path: Path, encoding: str) -> None:
     file = tmp_path / "notes.txt"

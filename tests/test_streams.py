@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import pty
@@ -94,6 +95,22 @@ def test_a_reader_that_has_gone_is_no_failure(each: Sequence[str]) -> None:
     assert result.returncode == 0
     assert b"Error" not in result.stderr
     assert b"Exception ignored" not in result.stderr
+
+
+def test_a_slow_reader_of_a_non_blocking_stream_gets_everything() -> None:
+    # what Node.js and others leave behind; more than a pipe holds
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    command = [*COMMAND, "generate", "--help"]
+    whole = subprocess.run(command, capture_output=True, env=environment(), timeout=60).stdout
+    with subprocess.Popen(command, stdout=writer, stderr=subprocess.PIPE, env=environment()) as process:
+        os.close(writer)
+        time.sleep(1.5)
+        with open(reader, "rb") as out:
+            assert out.read() == whole
+        assert process.wait(60) == 0
+    assert len(whole) > 4096
 
 
 @pytest.mark.parametrize("redirections", [">&-", "2>&-", "<&-", ">&- 2>&-", ">/dev/full 2>/dev/full"])

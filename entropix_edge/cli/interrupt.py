@@ -37,8 +37,15 @@ class Interrupt:
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
-        """Remember Ctrl-C meanwhile; say nothing of one that fell where it cannot be raised."""
-        before, hook = signal.signal(signal.SIGINT, self._handle), sys.unraisablehook
+        """Remember Ctrl-C meanwhile; say nothing of one that fell where it cannot be raised.
+
+        Where it was ignored before, as a shell has it for a job in the background, it still is: the Ctrl-C is not ours.
+        """
+        before, hook = signal.getsignal(signal.SIGINT), sys.unraisablehook
+        if before is signal.SIG_IGN:
+            yield
+            return
+        signal.signal(signal.SIGINT, self._handle)
 
         def quiet(unraisable: sys.UnraisableHookArgs) -> None:
             if unraisable.exc_type is not KeyboardInterrupt:

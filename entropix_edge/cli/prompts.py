@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _LONGEST_PROMPT = 32 * 2**20  # bytes
+_LAST_LINE_END = re.compile(r"\r?\n\Z")  # editors and `echo` write it; nobody typed it
 _SILENCE = 0.5  # seconds until it is said what is waited for
 
 
@@ -92,14 +94,14 @@ def _read_stdin(*, joins: bool) -> str:
     else:
         waiting = "Waiting for the prompt on standard input."
     with saying(lambda: waiting, after=_SILENCE):
-        return _text_of(sys.stdin.buffer, "standard input").removesuffix("\n")
+        return _text_of(sys.stdin.buffer, "standard input")
 
 
 def _text_of(file: BinaryIO, name: str) -> str:
     data = file.read(_LONGEST_PROMPT + 1)
     if len(data) > _LONGEST_PROMPT:
         raise click.UsageError(f"{name} holds more than {_LONGEST_PROMPT // 2**20} MiB: that is too long for a prompt")
-    return decode_text(data, name)
+    return _LAST_LINE_END.sub("", decode_text(data, name))
 
 
 def _stdin_is_for_us(*, needed: bool) -> bool:

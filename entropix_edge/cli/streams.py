@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import contextlib
 import io
+import os
 import sys
 
 _SPELLED = {"×": "x", "±": "+/-", "µ": "u", "²": "^2", "−": "-", "—": "-", "–": "-", "…": "...", "’": "'"}
@@ -28,10 +29,15 @@ codecs.register_error(_HANDLER, _spell)
 
 
 def set_up() -> None:
-    """No character that is printed may end a command: a measurement of minutes would be lost for a `±`."""
+    """No character that is printed may end a command: a measurement of minutes would be lost for a `±`.
+
+    Nor may a slow reader: a stream that another program left non-blocking would drop what it does not take at once.
+    """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=_HANDLER)
+            with contextlib.suppress(OSError, ValueError):
+                os.set_blocking(stream.fileno(), True)
 
 
 def flush() -> None:
