@@ -68,6 +68,23 @@ def test_ctrl_c_at_any_time_is_quiet(start, delay: float) -> None:  # type: igno
         assert b"Exception ignored" not in err
 
 
+def test_ctrl_c_that_is_ignored_stays_ignored(tiny_model: Path) -> None:
+    # `… &` in a script: the shell has its background jobs ignore the Ctrl-C that ends something else
+    process = subprocess.Popen(
+        [*COMMAND, "generate", "-m", str(tiny_model), "-s", "1", "-n", "60", "hi"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+    )
+    while process.poll() is None:
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.01)
+    out, _err = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert out
+
+
 @pytest.mark.model
 def test_a_reader_that_leaves_early_is_no_error(default_model: Path) -> None:
     command = f"{sys.executable} -m entropix_edge generate -m {default_model} -s 1 'Tell me a story.' | head -c 10"
@@ -193,3 +210,24 @@ def test_where_nothing_can_be_kept_or_started_the_kernels_are_compiled_all_the_s
     alone = f"import sys; sys.executable = ''\n{COMPILES}"
     assert in_a_process(alone, NUMBA_CACHE_DIR=str(nowhere)) == "False False True True True\n"
     assert in_a_process(alone, NUMBA_CACHE_DIR=str(nowhere), NUMBA_DISABLE_JIT="1") == "False False True True True\n"
+
+
+PROMISES = """
+import sys
+from entropix_edge import Engine, EngineConfig, GenerationConfig
+with Engine.open(sys.argv[1], EngineConfig(ctx_size=256, attention="off", sequences=2)) as engine:
+    with engine.stream("hi", GenerationConfig(seed=1, n_predict=50)) as stream:
+        next(stream)
+        print(engine.free)
+    print(engine.free)
+"""
+
+
+def test_optimised_python_keeps_count_too(tiny_model: Path) -> None:
+    # -O leaves out assertions, and whatever is called in them
+    told = [
+        subprocess.run([sys.executable, *flags, "-c", PROMISES, str(tiny_model)], capture_output=True, timeout=60)
+        for flags in ([], ["-O"])
+    ]
+    assert told[0].returncode == 0
+    assert told[1].stdout == told[0].stdout

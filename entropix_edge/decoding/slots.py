@@ -91,7 +91,8 @@ class Slots:
             running: jobs that run already.
         """
         slot = self._reuse(prompt, crowded=running + len(self._cached) >= self._most_jobs)
-        assert self.reserve(cells, 0 if slot else 1)
+        reserved = self.reserve(cells, 0 if slot else 1)
+        assert reserved
         while self._cached and running + len(self._cached) >= self._most_jobs:
             self._evict()  # cells that no job attends to cost time in every decode
         return slot or self.open()
