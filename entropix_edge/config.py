@@ -244,8 +244,8 @@ class EngineConfig:
         prompt_chunk: most prompt tokens that one decode takes while replies are being generated, so that the gap
             between their tokens stays bounded while a long prompt is read; 0 for no limit but the batch size.
         same_shapes: decode each prompt alone and whole, and apart from it one token of every reply, so that a reply's
-            numbers do not depend on what is generated beside it: exactly so where `pooled` is False, attention off, and
-            as many replies are generated all the time as there are sequences.
+            numbers do not depend on what is generated beside it: exactly so where `pooled` is False and as many
+            replies are generated all the time as there are sequences.
         pooled: the sequences share the context's cells; else each has an equal part of its own, which is faster
             where many generate at once.
         mmap: map the file instead of reading it.

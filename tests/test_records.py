@@ -34,6 +34,7 @@ from entropix_edge.types import (
     Alternative,
     AttentionMetrics,
     BranchEvent,
+    CorrectionEvent,
     Event,
     FinishReason,
     Metrics,
@@ -112,6 +113,7 @@ def test_a_record_keeps_what_happened() -> None:
             RejectedEvent(1, 8, "x", 9.0, 4.0),
             RewindEvent(1, (8, 9), "xy"),
             BranchEvent(1, (5, 6, 7), "abc", 0.5, False),
+            CorrectionEvent(1, (8,), "3", "6 + 6", "3", "12"),
             BranchEvent(1, (4,), "1", 0.9, True),
             event(1, 4, "1", [3, 4], origin=Origin.BRANCH),
             event(2, 30, "2", list(range(100, 120)), origin=Origin.FORCED),
@@ -120,7 +122,8 @@ def test_a_record_keeps_what_happened() -> None:
     )
     kept = candidate_of(text, locate(text.text, "last-number"), right=True, seconds=1.5)
     assert (kept.answer, kept.span, kept.text) == ("12", (3, 5), "so 12!")
-    assert (kept.rejected, kept.rewound, kept.unkept, kept.decoded_tokens) == (1, 2, 3, 20)
+    assert (kept.rejected, kept.rewound, kept.unkept, kept.decoded_tokens) == (1, 3, 3, 20)
+    assert kept.corrections == ((1, "6 + 6", "3", "12"),)
     assert (kept.seed, kept.finish, kept.right, kept.seconds) == (7, FinishReason.REPETITION, True, 1.5)
     tokens = kept.tokens
     assert tokens.id.tolist() == [3, 4, 30]
@@ -190,6 +193,16 @@ def test_a_recording_answers_as_a_run_without_one(engine: Engine) -> None:
     for each in Run(engine, n_predict=24).record(asked):
         other = plain[each.result.key]
         assert (each.result.found, each.result.decoded_tokens) == (other.found, other.decoded_tokens)
+
+
+def test_with_attention_a_reply_does_not_depend_on_its_neighbours(tiny_model: Path) -> None:
+    config = EngineConfig(ctx_size=2048, sequences=3, forks=0, threads=1, pooled=False, same_shapes=True)
+    with Engine.open(tiny_model, config) as watching:
+        alone = record(watching, "greedy", problems=PROBLEMS[2:3])[0].candidates[0]
+        found = record(watching, "temperature:0.3", "greedy", problems=PROBLEMS[::-1])
+    (among,) = [each.candidates[0] for each in found if each.key == ("greedy", "p2", 0)]
+    assert not np.isnan(alone.tokens.attention_entropy).any()
+    assert same(alone.tokens, among.tokens)
 
 
 def test_a_reply_does_not_depend_on_its_neighbours(engine: Engine) -> None:

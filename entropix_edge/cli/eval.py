@@ -138,7 +138,7 @@ def command(
     TASKS is a JSONL file with `question` and `answer`, or GSM8K's or HumanEval's own; without it, a small
     set that ships with the program. The report goes to standard output.
     """
-    from ..evaluation.policies import DEFAULT_POLICIES, policy, reads_attention
+    from ..evaluation.policies import DEFAULT_POLICIES, forks, policy, reads_attention
 
     if options.record and options.out:
         raise click.UsageError("--record keeps the results too: leave out --out")
@@ -152,8 +152,8 @@ def command(
         attention = "last" if any(map(reads_attention, policies)) else "off"
     config = _side_by_side(engine.config(attention), options)
     if options.record:
-        acts = any(policy.sampler == "entropix" for policy in policies)
-        config = dataclasses.replace(config, same_shapes=True, forks=config.forks if acts else 0)
+        parts = config.forks if any(map(forks, policies)) else 0
+        config = dataclasses.replace(config, same_shapes=True, forks=parts)
     with Session() as session:
         path = fetch(model.name, offline=model.offline)
         return _evaluate(session, path, config, policies, problems, options)
@@ -179,7 +179,7 @@ def _problems(options: _EvalOptions) -> list[Problem]:
 def _side_by_side(config: EngineConfig, options: _EvalOptions) -> EngineConfig:
     """The same with room for all problems in flight."""
     parallel = options.parallel
-    pooled = config.attention != "off" or config.ctx_size is not None
+    pooled = config.ctx_size is not None
     parts = parallel if pooled else 2 * parallel
     return dataclasses.replace(
         config,
@@ -209,7 +209,7 @@ def _evaluate(
         if options.record:
             out, stopped = options.record, _pausing(options.record, session.interrupt)
             settings |= _circumstances(engine, config, options)
-            if not config.forks:  # no policy that acts
+            if all(policy.sampler != "entropix" for policy in policies):
                 del settings["edge"]
             with open_recording(out, settings) as recording:
                 _answer(asked, recording, lambda missing: run.record(missing, stopped), lambda record: record.result)

@@ -71,6 +71,12 @@ def reads_attention(policy: Policy) -> bool:
     return policy.sampler == "entropix" and strategy.reads_attention(preset)
 
 
+def forks(policy: Policy) -> bool:
+    """Whether it may need sequences for branches."""
+    preset = load_preset(policy.preset) if isinstance(policy.preset, str) else policy.preset
+    return policy.sampler == "entropix" and preset.branch.children > 1
+
+
 def _named(name: str) -> Preset | str:
     try:
         preset = load_preset(name)

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..config import MOST_ALTERNATIVES
 from ..storage import Log, LogFormat, read_log
-from ..types import BranchEvent, FinishReason, RejectedEvent, RewindEvent
+from ..types import BranchEvent, CorrectionEvent, FinishReason, RejectedEvent, RewindEvent
 from .results import form_result, parse_result
 
 if TYPE_CHECKING:
@@ -91,6 +91,8 @@ class Candidate:
         rewound: tokens that were decoded and taken back.
         rejected: draws that were not taken.
         unkept: tokens of branches that were not kept.
+        corrections: where each began, the expression, the number that stood there, and the one that stands there now;
+            what they took back is among the rewound tokens.
         seconds: its share of the wall time: of each decode as much as it had tokens in it. Prompts are left out.
         tokens: what was measured.
     """
@@ -107,6 +109,7 @@ class Candidate:
     unkept: int
     seconds: float
     tokens: Tokens
+    corrections: tuple[tuple[int, str, str, str], ...] = ()
 
     @property
     def written_tokens(self) -> int:
@@ -155,10 +158,15 @@ def candidate_of(reply: Reply, found: Found | None, *, right: bool, seconds: flo
         span=(found.start, found.end) if found else None,
         right=right,
         decoded_tokens=reply.decoded_tokens,
-        rewound=sum(len(event.token_ids) for event in side if isinstance(event, RewindEvent)),
+        rewound=sum(len(event.token_ids) for event in side if isinstance(event, RewindEvent | CorrectionEvent)),
         rejected=sum(isinstance(event, RejectedEvent) for event in side),
         unkept=sum(len(event.token_ids) for event in side if isinstance(event, BranchEvent) and not event.kept),
         seconds=seconds,
+        corrections=tuple(
+            (event.index, event.expression, event.found, event.right)
+            for event in side
+            if isinstance(event, CorrectionEvent)
+        ),
         tokens=_tokens([event for event in reply.events if event.token_id is not None]),
     )
 
@@ -264,6 +272,7 @@ def _candidate(form: dict[str, Any]) -> Candidate:
         "finish": FinishReason(form["finish"]) if form["finish"] else None,
         "span": tuple(form["span"]) if form["span"] else None,
         "tokens": _tokens_of(form["tokens"]),
+        "corrections": tuple(map(tuple, form.get("corrections", ()))),
     }
     return Candidate(**form | changed)
 
