@@ -36,17 +36,17 @@ class Recording(NamedTuple):
     policy: str
     skip: int
     problems: int
-    attention: str = "off"
+    attention: str = "last"
 
     @property
     def name(self) -> str:
         size = "0.5b" if self.model == SMALL else "1.5b"
         split = next((name for name, skip in SPLITS.items() if skip == self.skip), Path(self.tasks).stem)
-        seen = "" if self.attention == "off" else f"-attention-{self.attention}"
+        seen = "" if self.attention == "last" else f"-attention-{self.attention}"
         return f"{size}-{split}-{self.policy.replace(':', '-')}{seen}.jsonl.gz"
 
 
-def gsm8k(model: str, split: str, policy: str, problems: int, attention: str = "off") -> Recording:
+def gsm8k(model: str, split: str, policy: str, problems: int, attention: str = "last") -> Recording:
     return Recording(model, GSM8K, policy, SPLITS[split], problems, attention)
 
 
@@ -56,13 +56,12 @@ def bbh(model: str, policy: str, most: int) -> list[Recording]:
 
 GREEDY, EIGHT = "greedy", "self-consistency:8"
 PLAN = [  # a file is named again with more problems where a part of it is wanted early
-    gsm8k(SMALL, "c", GREEDY, 300),
+    gsm8k(SMALL, "c", GREEDY, 300, "off"),
     gsm8k(SMALL, "a", GREEDY, 300),
     gsm8k(SMALL, "a", EIGHT, 100),
     *bbh(SMALL, GREEDY, 250),
     gsm8k(SMALL, "c", EIGHT, 100),
     *bbh(SMALL, EIGHT, 60),
-    gsm8k(SMALL, "a", GREEDY, 300, "last"),
     gsm8k(LARGE, "c", GREEDY, 300),
     gsm8k(LARGE, "c", EIGHT, 60),
     gsm8k(SMALL, "a", EIGHT, 300),
