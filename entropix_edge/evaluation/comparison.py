@@ -54,7 +54,9 @@ class ReplayRow:
             self.vote,
             str(self.problems),
             "{:.1f} ({:.1f} to {:.1f})".format(*(100 * value for value in self.accuracy)),
-            "{:+.1f} ({:+.1f} to {:+.1f})".format(*(100 * value for value in self.gain)) if self.gain else "",
+            "{:+.1f} ({:+.1f} to {:+.1f})".format(*(round(100 * value, 1) + 0.0 for value in self.gain))
+            if self.gain
+            else "",  # `+ 0.0`: no negative zero
             f"{self.candidates:.1f}",
             f"{self.decoded_tokens:.0f}",
             f"{self.seconds:.1f}",

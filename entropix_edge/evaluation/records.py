@@ -1,7 +1,7 @@
 """Recordings: every reply and candidate with what was measured at each of its tokens, so that votes need no decoding.
 
 One line a problem, each a gzip member of its own (see `storage.Log`); a column of numbers for each quantity rather than
-an object for each token, and one number for a column that never changes. About 4 KB a candidate.
+an object for each token, and one number for a column that never changes. Some 4.5 KB a candidate, 7.5 with attention.
 """
 
 from __future__ import annotations
