@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_args
@@ -219,3 +221,11 @@ def test_the_page_names_every_event_and_field() -> None:
     metrics = {f"metrics.{name}" for name in Metrics._fields}
     for name in {"format", *TokenEvent._fields, *Alternative._fields, *metrics} - {"metrics"}:
         assert f"`{name}`" in page, name
+
+
+def test_the_pages_program_runs(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "TRACE.md").read_text("utf-8")
+    program = page.split("```python\n")[1].split("```")[0]
+    write(tmp_path / "trace.jsonl", FORMAT, TOKEN_LINE, TOKEN_LINE)
+    result = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert result.stdout == " 1.00  argmax    'a'\n" * 2
