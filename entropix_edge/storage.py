@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gzip
 import hashlib
 import json
 import os
@@ -23,7 +22,7 @@ HOME_VARIABLE = "ENTROPIX_EDGE_HOME"
 
 _END, _BLOCK, _BLOCKS = 1 << 16, 1 << 12, 12  # bytes of either end, bytes of a block between, how many blocks
 
-_MEMBER = gzip.compress(b"", mtime=0)[:8]  # how a gzip member begins
+_MEMBER = b"\x1f\x8b\x08\0\0\0\0\0"  # how a gzip member begins that `gzip.compress(…, mtime=0)` makes
 _CHUNK = 1 << 14  # bytes of a gzipped file that are unpacked at a time
 
 Record = TypeVar("Record")
@@ -206,7 +205,7 @@ class Log(Generic[Record]):
 
     def _write(self, value: Mapping[str, Any]) -> None:
         line = json_line(value)
-        self._file.write(gzip.compress(line, mtime=0) if _is_packed(self.path) else line)
+        self._file.write(_packed(line) if _is_packed(self.path) else line)
         self._file.flush()
 
     def close(self) -> None:
@@ -218,6 +217,13 @@ class Log(Generic[Record]):
 
     def __exit__(self, *_exception: object) -> None:
         self.close()
+
+
+def _packed(line: bytes) -> bytes:
+    """A line as a gzip member of its own."""
+    import gzip  # here: only recordings need it
+
+    return gzip.compress(line, mtime=0)
 
 
 def read_log(path: Path, kind: LogFormat[Record]) -> tuple[dict[str, Any], list[Record]]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..checks import check_arithmetic, number_in_progress
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -70,7 +68,7 @@ class NumberWatch:
         self._entropies.append(entropy)
         self._text += piece
         if self.holds or _EQUALS in piece:
-            self.holds = number_in_progress(_decoded(self._text[-_TAIL:]))
+            self.holds = _in_progress(_decoded(self._text[-_TAIL:]))
 
     def wrong_number(self, token: int) -> WrongNumber | None:
         """What is wrong with the number that a token, written next, would close; None where nothing is."""
@@ -78,8 +76,10 @@ class NumberWatch:
             return None
         ends = self._vocabulary.is_end(token)
         piece = b"" if ends else self._vocabulary.piece(token)
-        if not ends and number_in_progress(_decoded(self._text[-_TAIL:] + piece)):
+        if not ends and _in_progress(_decoded(self._text[-_TAIL:] + piece)):
             return None
+        from ..checks import check_arithmetic
+
         correction = check_arithmetic(_decoded(self._text + piece), finished=ends)
         if correction is None:
             return None
@@ -108,7 +108,13 @@ class NumberWatch:
         """Forget the tokens from an index on: they were taken back."""
         if self._starts[index:]:
             del self._text[self._starts[index] :], self._starts[index:], self._entropies[index:]
-        self.holds = self._left > 0 and number_in_progress(_decoded(self._text[-_TAIL:]))
+        self.holds = self._left > 0 and _in_progress(_decoded(self._text[-_TAIL:]))
+
+
+def _in_progress(text: str) -> bool:
+    from ..checks import number_in_progress  # where there is an `=`: fractions take 10 ms to import
+
+    return number_in_progress(text)
 
 
 def _decoded(data: bytes | bytearray) -> str:
