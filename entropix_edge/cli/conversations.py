@@ -68,29 +68,33 @@ class Keeper:
     Args:
         wanted: False keeps nothing.
         path: a file to go on with.
+
+    Attributes:
+        wanted: whether anything is kept.
+        path: of the file; None before the first turn.
     """
 
     def __init__(self, *, wanted: bool = True, path: Path | None = None) -> None:
-        self._wanted = wanted
-        self._path = path
+        self.wanted = wanted
+        self.path = path
         self._seen = _state(path) if path else None
         self._failed = False
 
     def begin(self) -> None:
         """Let what comes be another conversation: its file is made with its first turn."""
-        self._path = self._seen = None
+        self.path = self._seen = None
 
     def keep(self, conversation: Conversation) -> None:
         """Write the conversation down. Where that fails, a warning says so once, and the conversation goes on."""
-        if not self._wanted or (self._path is None and not conversation.turns):
+        if not self.wanted or (self.path is None and not conversation.turns):
             return
         try:
-            if self._path is not None and _state(self._path) != self._seen:
-                logger.warning("another process has changed %s: this conversation goes on in a new file", self._path)
-                self._path = None
-            self._path = self._path or _made(_folder("conversations")) / _new_name()
-            conversation.save(self._path)
-            self._seen = _state(self._path)
+            if self.path is not None and _state(self.path) != self._seen:
+                logger.warning("another process has changed %s: this conversation goes on in a new file", self.path)
+                self.path = None
+            self.path = self.path or _made(_folder("conversations")) / _new_name()
+            conversation.save(self.path)
+            self._seen = _state(self.path)
         except OSError as error:
             if not self._failed:
                 logger.warning("the conversation is not kept: %s", error)

@@ -40,7 +40,7 @@ def command(model: str, offline: bool, template: bool, as_json: bool) -> None:
     elif as_json:
         print_json(_record(path, header))
     else:
-        for name, value in _facts(path, header):
+        for name, value in facts(path, header):
             if value is not None:
                 print(f"{name:<14} {value}")
 
@@ -73,7 +73,8 @@ def _pause(path: Path) -> list[tuple[int, str]]:
         return [(token, model.vocabulary.label(token)) for token in tokens]
 
 
-def _facts(path: Path, header: Header) -> list[tuple[str, object]]:
+def facts(path: Path, header: Header) -> list[tuple[str, object]]:
+    """What a file is, by name; None where it does not say."""
     from ..llama import devices, system_info
 
     return [

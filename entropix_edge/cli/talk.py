@@ -119,7 +119,8 @@ class Talk:
 
     def _play(self, pending: PendingTurn) -> Turn | None:
         """Show a reply as it comes; keep its turn, however it ends."""
-        from ..render import TextPrinter, Thoughts
+        from ..render import TextPrinter
+        from ..render.thoughts import Thoughts
 
         printer = TextPrinter(
             sys.stdout,
@@ -152,7 +153,7 @@ class Talk:
 
     def _begins_in_thought(self, pending: PendingTurn) -> bool:
         """Whether the chat template begins the model's thoughts for it."""
-        from ..render import ends_in_thought
+        from ..render.thoughts import ends_in_thought
 
         vocabulary = self.engine.model.vocabulary
         return ends_in_thought("".join(map(vocabulary.label, pending.prompt_ids[-_TAG_TOKENS:])))

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TextIO
 
 from ..types import Origin, Strategy
-from .thoughts import Thoughts
 
 if TYPE_CHECKING:
     from rich.text import Text
 
     from ..types import TokenEvent
+    from .thoughts import Thoughts
 
 # rich is imported where something is drawn: most output is plain text, and it takes 20 ms and 2 MiB
 STYLES = {
@@ -21,7 +21,7 @@ STYLES = {
     Strategy.RESAMPLE: "red",
 }
 
-_MEANINGS = {
+MEANINGS = {
     Strategy.ARGMAX: "sure",
     Strategy.ADAPTIVE: "in between",
     Strategy.BRANCH: "torn",
@@ -132,6 +132,6 @@ def legend() -> Text:
     line = Text()
     for strategy, style in STYLES.items():
         line.append(f"{strategy.value}", style=style)
-        line.append(f" {_MEANINGS[strategy]}  ", style="dim")
+        line.append(f" {MEANINGS[strategy]}  ", style="dim")
     line.append("corrected", style=CORRECTED)
     return line

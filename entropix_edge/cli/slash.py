@@ -1,0 +1,303 @@
+"""What can be typed in a conversation beside questions: commands that begin with a slash."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from ..encoding import decode_text
+from ..errors import ConfigError, EntropixError, PromptError
+from ..types import FinishReason
+from . import conversations
+from .console import output, print_json
+from .shell import Ask, Choose, Leave, Outcome, Reopen, Shell, number, say, unquoted, words
+from .show import show
+
+
+class Command(NamedTuple):
+    """One command: its name, what may follow it, what it does, and what does it."""
+
+    name: str
+    arguments: str
+    told: str
+    run: Callable[[Shell, str], Outcome]
+
+
+def run(shell: Shell, line: str) -> Outcome:
+    """Do what a line says: a command, or a question.
+
+    Raises:
+        EntropixError: it cannot be done; nothing has changed.
+        OSError: a file cannot be read or written.
+    """
+    revises, shell.revising = shell.revising, False
+    if line.startswith("/"):
+        name, _, rest = line[1:].partition(" ")
+        outcome = command_of(name.lower()).run(shell, unquoted(rest.strip()))
+    elif line.lower() in _WORDS:
+        say(f"/{line.lower()} is the command; a space before the word makes it a question.")
+        outcome = None
+    else:
+        question = unquoted(line.strip(), ('"""',))
+        outcome = shell.ask(question, revises=revises) if question else None
+    shell.revising = isinstance(outcome, Ask) and outcome.revises
+    return outcome
+
+
+def command_of(name: str) -> Command:
+    """The command of a name, without its slash.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    found = BY_NAME.get(_ALSO.get(name, name))
+    if found is None:
+        close = difflib.get_close_matches(name, BY_NAME, 1)
+        advice = f"did you mean /{close[0]}?" if close else "/help lists them"
+        raise ConfigError(f"/{name} is not a command: {advice} (a space before the slash makes it a question)")
+    return found
+
+
+# --- the conversation ---------------------------------------------------------------------------------
+
+
+def _clear(shell: Shell, _rest: str) -> Outcome:
+    if shell.talk.conversation.turns:
+        shell.talk.conversation.set_turns(())
+    shell.talk.keeper.begin()
+    shell.attached.clear()
+    say("A new conversation; /undo brings the old one back.")
+    return None
+
+
+def _regenerate(shell: Shell, _rest: str) -> Outcome:
+    shell.after(shell.talk.regenerate())
+    return None
+
+
+def _undo(shell: Shell, _rest: str) -> Outcome:
+    conversation = shell.talk.conversation
+    if not conversation.undo():
+        raise PromptError("there is no step to undo")
+    shell.talk.keeper.keep(conversation)
+    shell.print_last()
+    return None
+
+
+def _edit(shell: Shell, rest: str) -> Outcome:
+    last = shell.last_turn()
+    return shell.ask(rest, revises=True) if rest else Ask(last.question, revises=True)
+
+
+def _more(shell: Shell, _rest: str) -> Outcome:
+    last = shell.last_turn()
+    if last.finish_reason not in (FinishReason.LENGTH, FinishReason.CANCELLED) or not last.reply_ids:
+        raise PromptError("the last reply is whole: /regen makes another")
+    shell.after(shell.talk.go_on_from(len(last.reply_ids), ()))
+    return None
+
+
+def _read(shell: Shell, rest: str) -> Outcome:
+    name, *question = words(rest) or [""]
+    if not name:
+        raise PromptError("/read needs a file: /read FILE, then the question")
+    path = Path(name).expanduser()
+    content = decode_text(path.read_bytes(), str(path)).removesuffix("\n")
+    if not content.strip():
+        raise PromptError(f"{path} is empty: there is nothing to read in it")
+    shell.attached.append((path.name, content))
+    if question:
+        return shell.ask(" ".join(question))
+    say(f"{path.name}, {len(content)} characters, goes before the next question.")
+    return None
+
+
+def _drop(shell: Shell, rest: str) -> Outcome:
+    conversation = shell.talk.conversation
+    conversation.drop_oldest(number(rest) if rest else 1)
+    shell.talk.keeper.keep(conversation)
+    say(f"{len(conversation.turns)} turns are left; /undo brings the others back.")
+    return None
+
+
+def _system(shell: Shell, rest: str) -> Outcome:
+    conversation = shell.talk.conversation
+    if not rest:
+        output().print(conversation.system or "There is no system message: /system TEXT sets one.", markup=False)
+        return None
+    conversation.system = None if rest == "none" else rest
+    shell.talk.keeper.keep(conversation)
+    say(f"system message: {rest}")
+    return None
+
+
+# --- what the model knew ------------------------------------------------------------------------------
+
+
+def _why(shell: Shell, rest: str) -> Outcome:
+    from ..render import why
+
+    events = shell.known_turn().events
+    if not rest:
+        output().print(why.overview(events))
+        say("/why N or /why WORD looks closer, /why all walks through; /branches goes another way.")
+        return None
+    if rest == "all":
+        output().print(why.walk(events))
+        return None
+    reply = why.places(events)
+    found = [reply[number(rest)]] if rest.isdecimal() and number(rest) < len(reply) else why.places_of(reply, rest)
+    if not found:
+        raise PromptError(f"{rest!r} is not in the reply: give a word of it, or a number from 0 to {len(reply) - 1}")
+    output().print(why.closer(events, found[0].token.index))
+    if others := ", ".join(str(place.token.index) for place in found[1:9]):
+        say(f"Also at {others}.")
+    return None
+
+
+def _branches(shell: Shell, rest: str) -> Outcome:
+    from ..render.ways import listing, ways
+
+    turn = shell.known_turn()
+    found = ways(turn.events)
+    if not found:
+        say("The model saw no other way on that was at all likely.")
+        return None
+    if not rest:
+        output().print(listing(turn.events, found))
+        return Choose(len(found))
+    if not 1 <= number(rest) <= len(found):
+        raise PromptError(f"there is no way {rest}: it must be from 1 to {len(found)}")
+    way = found[number(rest) - 1]
+    shell.after(shell.talk.go_on_from(way.place, way.token_ids))
+    return None
+
+
+def _json(shell: Shell, _rest: str) -> Outcome:
+    shell.known_turn()
+    print_json(shell.talk.record())
+    return None
+
+
+# --- files and models ---------------------------------------------------------------------------------
+
+
+def _save(shell: Shell, rest: str) -> Outcome:
+    given = words(rest)
+    names = [word for word in given if word != "-f"]
+    if len(names) != 1:
+        raise PromptError("/save needs one name: /save NAME")
+    path = conversations.saved_file(names[0])
+    if path.exists() and path != shell.saved_as and "-f" not in given:
+        raise PromptError(f"{names[0]} is there already: /save -f {names[0]} replaces it")
+    shell.talk.conversation.save(path)
+    shell.saved_as = path
+    tokens = shell.talk.engine.save_prompt_cache(path.with_suffix(".cache"))
+    say(f"Saved as {path}: {len(shell.talk.conversation.turns)} turns, and {tokens} tokens of the KV cache.")
+    return None
+
+
+def _load(shell: Shell, rest: str) -> Outcome:
+    from ..sessions import Conversation
+
+    given, names = words(rest), ", ".join(conversations.saved())
+    if not given:
+        say(f"Saved: {names}" if names else "No conversation is saved: /save NAME saves one.")
+        return None
+    path = conversations.saved_file(given[0])
+    if not path.exists():
+        raise PromptError(f"no conversation is saved as {given[0]!r} (saved: {names or 'none'}); /model opens a model")
+    shell.talk.conversation = Conversation.load(path, shell.talk.engine)
+    shell.talk.keeper.begin()
+    shell.saved_as = path
+    cache = path.with_suffix(".cache")
+    if cache.exists():
+        try:
+            shell.talk.engine.load_prompt_cache(cache)
+        except (EntropixError, OSError) as error:
+            say(f"Its KV cache is not used, so what was said is read again: {error}")
+    shell.print_last()
+    return None
+
+
+def _model(shell: Shell, rest: str) -> Outcome:
+    from ..hub import installed
+    from .session import fetch
+
+    if rest:
+        return Reopen(fetch(rest, offline=shell.talk.options.model.offline), shell.talk.options)
+    say(f"This is {shell.talk.engine.model.path.name}. On this machine:")
+    for model in installed():
+        say(f"  {model.name}")
+    return None
+
+
+# --- settings -----------------------------------------------------------------------------------------
+
+
+def _set(shell: Shell, rest: str) -> Outcome:
+    name, _, value = rest.partition(" ")
+    if name == "parameter":  # as Ollama has it
+        name, _, value = value.strip().partition(" ")
+    value = unquoted(value.strip())
+    if name == "system":
+        return _system(shell, value)
+    if not name:
+        names = ", ".join(shell.settings.names(shell.talk.options))
+        output().print(f"/set KEY VALUE sets a threshold, such as pause.entropy_above, or one of {names}", markup=False)
+        return None
+    change = shell.settings.change(shell.talk.options, name, value)
+    say(change.told)
+    if change.reopens:
+        return Reopen(shell.talk.engine.model.path, change.options)
+    shell.talk.options = change.options
+    return None
+
+
+def _show(shell: Shell, rest: str) -> Outcome:
+    show(shell.talk, shell.settings, rest)
+    return None
+
+
+def _help(_shell: Shell, rest: str) -> Outcome:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    for command in [command_of(rest.lstrip("/").lower())] if rest else COMMANDS:
+        table.add_row(Text(f"/{command.name} {command.arguments}"), Text(command.told))
+    output().print(table)
+    if not rest:
+        output().print('\n""" begins and ends a text of several lines. Ctrl-C stops a reply, Ctrl-D leaves.')
+    return None
+
+
+def _leave(_shell: Shell, _rest: str) -> Outcome:
+    return Leave()
+
+
+COMMANDS = [
+    Command("help", "[COMMAND]", "List what can be typed; also /?.", _help),
+    Command("clear", "", "Begin a new conversation.", _clear),
+    Command("regen", "", "Answer the last question again.", _regenerate),
+    Command("more", "", "Go on with a reply that was cut or stopped.", _more),
+    Command("undo", "", "Go back to before the last step.", _undo),
+    Command("edit", "[TEXT]", "Ask the last question in other words.", _edit),
+    Command("read", "FILE [QUESTION]", "Put a text file before the next question.", _read),
+    Command("drop", "[N]", "Leave out the oldest turns.", _drop),
+    Command("system", "[TEXT]", "Show or set the system message; `none` takes it away.", _system),
+    Command("set", "KEY VALUE", "Change an option, such as temperature 0.2.", _set),
+    Command("show", "[WHAT]", "Show the settings; info, parameters, system, template, history.", _show),
+    Command("why", "[N|WORD|all]", "Say where the model was unsure in the last reply, and of what.", _why),
+    Command("branches", "[N]", "List other ways on from the last reply, and go one of them.", _branches),
+    Command("json", "", "Print the last reply as `generate --json` does.", _json),
+    Command("save", "NAME", "Save the conversation with its KV cache.", _save),
+    Command("load", "[NAME]", "Load a saved conversation, or list them.", _load),
+    Command("model", "[NAME]", "Go on with another model, or list them.", _model),
+    Command("exit", "", "Leave; also /bye and Ctrl-D.", _leave),
+]
+BY_NAME = {command.name: command for command in COMMANDS}
+_ALSO = {"?": "help", "bye": "exit", "quit": "exit", "retry": "regen", "new": "clear"}
+_WORDS = ("exit", "quit", "bye", "help", "clear")  # which a user who wants a command may type
