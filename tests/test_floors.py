@@ -30,6 +30,7 @@ HOMES = {
     "jinja2": {"text"},
     "numba": {"native"},
     "llvmlite": {"native"},
+    "prompt_toolkit": {"cli"},
     "rich": {"render", "cli"},
     "starlette": {"server"},
     "uvicorn": {"server"},

@@ -60,7 +60,10 @@ class _Commands(click.Group):
 )
 @click.version_option(__version__, prog_name=_NAME)
 def cli() -> None:
-    """Run any GGUF model on this machine, with decoding guided by the model's own uncertainty."""
+    """Run any GGUF model on this machine, with decoding guided by the model's own uncertainty.
+
+    Without a command, in a terminal: `chat` with the default model.
+    """
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
@@ -73,7 +76,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 def run(arguments: list[str] | None = None) -> int:
     """Run the command line; the exit code."""
     streams.set_up()
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments) or _default()
     try:
         code = _invoke(given)
         streams.flush()
@@ -91,6 +94,12 @@ def run(arguments: list[str] | None = None) -> int:
         return _fail(f"{where}{error.strerror or error}", EXIT_FAILED, error)
     except MemoryError as error:
         return _fail("this machine has not enough memory for that", EXIT_FAILED, error)
+
+
+def _default() -> list[str]:
+    """What is done without a command: in a terminal a conversation, else help."""
+    in_terminal = all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout))
+    return ["chat"] if in_terminal and _COMPLETION not in os.environ else []
 
 
 def _invoke(arguments: list[str]) -> int:

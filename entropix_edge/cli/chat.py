@@ -11,7 +11,7 @@ import click
 
 from ..config import AttentionChoice
 from ..encoding import decode_text
-from ..errors import ModelNotFoundError
+from ..errors import EntropixError, ModelNotFoundError
 from ..strategy import load_preset
 from ..types import FinishReason
 from . import EXIT_INTERRUPTED
@@ -29,7 +29,9 @@ from .options import (
     template_option,
     verbose_option,
 )
+from .repl import Conversing, print_error
 from .session import Session, fetch
+from .shell import Reopen, say
 from .talk import Options, Talk
 
 if TYPE_CHECKING:
@@ -88,7 +90,7 @@ def command(
     if kept and not (name or model.hf_repo or is_given("model")):
         chosen = _model_of(kept)
     with Session() as session:
-        return _chat(session, fetch(chosen, offline=model.offline), options, chat, kept)
+        return _chat(session, Reopen(fetch(chosen, offline=model.offline), options), chat, kept)
 
 
 def _kept() -> Path:
@@ -113,14 +115,38 @@ def _model_of(kept: Path) -> str:
     return str(model)
 
 
-def _chat(session: Session, path: Path, options: Options, chat: ChatOptions, kept: Path | None) -> int:
-    start = time.perf_counter()
-    with session.engine(path, options.engine_config()) as engine:
-        startup = time.perf_counter() - start
-        conversation = _conversation(engine, chat, kept)
-        keeper = Keeper(wanted=not chat.no_save, path=kept)
-        talk = Talk(engine, conversation, options, session.interrupt, keeper, startup_seconds=startup)
-        return _listen(talk)
+def _chat(session: Session, opening: Reopen, chat: ChatOptions, kept: Path | None) -> int:
+    """Open the model and talk; open another, or the same anew, when the user says so. The exit code."""
+    conversing = before = None
+    while True:
+        start = time.perf_counter()
+        try:
+            with session.engine(opening.path, opening.options.engine_config()) as engine:
+                startup = time.perf_counter() - start
+                talk = Talk(engine, opening.options, session.interrupt, startup_seconds=startup)
+                if not _is_terminal():
+                    talk.begin(_conversation(engine, chat, kept), Keeper(wanted=not chat.no_save, path=kept))
+                    return _listen(talk)
+                if conversing is None:
+                    talk.begin(_conversation(engine, chat, kept), Keeper(wanted=not chat.no_save, path=kept))
+                    conversing = Conversing(talk, command)
+                else:
+                    conversing.go_on_with(talk)
+                outcome = conversing.run()
+        except EntropixError as error:
+            if before is None:
+                raise
+            print_error(error, command)
+            opening, before = before, None
+            continue
+        if isinstance(outcome, int):
+            return outcome
+        before, opening = opening, outcome
+
+
+def _is_terminal() -> bool:
+    """Whether somebody types and reads."""
+    return sys.stdin.isatty() and sys.stdout.isatty()
 
 
 def _conversation(engine: "Engine", chat: ChatOptions, kept: Path | None) -> "Conversation":
@@ -141,6 +167,8 @@ def _conversation(engine: "Engine", chat: ChatOptions, kept: Path | None) -> "Co
 def _listen(talk: Talk) -> int:
     """Answer each line of standard input. The exit code."""
     lines = _lines()
+    if sys.stdin.isatty():
+        say("Each line is a question; Ctrl-D ends the conversation.")
     while True:
         with talk.interrupt.asking():
             question = next(lines, None)

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import os
-import sys
 from typing import TYPE_CHECKING, Protocol
-
-import click
 
 from ..errors import EntropixError
 from . import EXIT_INTERRUPTED
 from .console import console, wants_colour
 from .hints import explain
-from .shell import Ask, Choose, Leave, Reopen, Shell, is_open, say
+from .shell import Ask, Choose, Leave, Outcome, Reopen, Shell, is_open, say
 from .slash import run
 
 if TYPE_CHECKING:
+    import click
+
     from .talk import Talk
 
 _PROMPT, _GOES_ON = ">>> ", "... "
@@ -57,78 +56,92 @@ class PlainReader:
         return None
 
 
-def converse(talk: Talk, command: click.Command, *, greet: bool) -> int | Reopen:
-    """Read and do lines.
+class Conversing:
+    """A conversation in a terminal.
 
     Args:
         talk: the conversation.
         command: `chat`'s own.
-        greet: say first what this is.
-
-    Returns:
-        The exit code, or what is to be opened instead.
     """
-    shell = Shell(talk, command)
-    reader = _reader(shell)
-    if greet:
-        _greet(shell)
-    default, leaving = "", False
-    while True:
+
+    def __init__(self, talk: Talk, command: click.Command) -> None:
+        self._shell = Shell(talk, command)
+        self._command = command
+        self._reader = _reader(self._shell)
+        _greet(talk)
+        if talk.conversation.turns:
+            self._shell.print_last()
+
+    def go_on_with(self, talk: Talk) -> None:
+        """Go on with another engine."""
+        conversation, keeper = self._shell.talk.conversation, self._shell.talk.keeper
+        conversation.move_to(talk.engine)
+        talk.begin(conversation, keeper)
+        self._shell.talk = talk
+        _greet(talk)
+
+    def run(self) -> int | Reopen:
+        """Read and do lines. The exit code, or what is to be opened instead."""
+        default, leaving = "", False
+        while True:
+            try:
+                with self._shell.talk.interrupt.asking():
+                    line = self._reader.line(default)
+            except EOFError:
+                return 0
+            except KeyboardInterrupt:
+                if leaving:
+                    return EXIT_INTERRUPTED
+                default, leaving, self._shell.revising = "", True, False
+                say("Ctrl-C once more leaves; so do Ctrl-D and /exit.")
+                continue
+            outcome = self._do(line)
+            if isinstance(outcome, Leave):
+                return 0
+            if isinstance(outcome, Reopen):
+                return outcome
+            print()
+            default = outcome.text if isinstance(outcome, Ask) else ""
+            leaving = self._shell.talk.stopped
+            self._shell.talk.stopped = False
+
+    def _do(self, line: str) -> Outcome:
+        """Do one line; what cannot be done is said."""
         try:
-            with talk.interrupt.asking():
-                line = reader.line(default)
-        except EOFError:
-            return 0
-        except KeyboardInterrupt:
-            if leaving:
-                return EXIT_INTERRUPTED
-            default, leaving, shell.revising = "", True, False
-            say("Ctrl-C once more leaves; so do Ctrl-D and /exit.")
-            continue
-        outcome = _do(shell, command, line)
-        if isinstance(outcome, Choose):
-            with talk.interrupt.asking():
-                chosen = reader.choice(outcome.ways)
-            outcome = _do(shell, command, f"/branches {chosen}") if chosen else None
-        if isinstance(outcome, Leave):
-            return 0
-        if isinstance(outcome, Reopen):
-            return outcome
-        default = outcome.text if isinstance(outcome, Ask) else ""
-        leaving, talk.stopped = talk.stopped, False
-
-
-def _do(shell: Shell, command: click.Command, line: str) -> object:
-    """Do one line; what cannot be done is said."""
-    try:
-        return run(shell, line)
-    except EntropixError as error:
-        _print_error(explain(error, command))
-    except OSError as error:
-        if isinstance(error, BrokenPipeError):
+            outcome = run(self._shell, line)
+            if not isinstance(outcome, Choose):
+                return outcome
+            with self._shell.talk.interrupt.asking():
+                chosen = self._reader.choice(outcome.ways)
+            return run(self._shell, f"/branches {chosen}") if chosen else None
+        except BrokenPipeError:
             raise
-        where = f"{error.filename}: " if error.filename else ""
-        _print_error(f"{where}{error.strerror or error}")
-    return None
+        except (EntropixError, OSError) as error:
+            print_error(error, self._command)
+        except KeyboardInterrupt:  # while a model was fetched, or a choice was waited for
+            say("(stopped)")
+        return None
 
 
-def _print_error(message: str) -> None:
+def print_error(error: EntropixError | OSError, command: click.Command) -> None:
+    """Say in one line what could not be done."""
+    if isinstance(error, EntropixError):
+        message = explain(error, command)
+    else:
+        message = f"{f'{error.filename}: ' if error.filename else ''}{error.strerror or error}"
     console().print(message, style="red", markup=False)
 
 
-def _greet(shell: Shell) -> None:
+def _greet(talk: Talk) -> None:
     from ..render import legend
 
-    talk = shell.talk
     say(f"{talk.engine.model.path.name}, {talk.engine.context.room} tokens of context. /? lists what can be typed.")
     if wants_colour(talk.options.color):
         console(colour=True).print(legend())
-    if talk.conversation.turns:
-        shell.print_last()
 
 
 def _reader(shell: Shell) -> Reader:
-    if os.environ.get("TERM", "dumb") in ("dumb", "unknown") or sys.stderr is None:
+    if os.environ.get("TERM", "dumb") in ("dumb", "unknown"):
         return PlainReader()
     from .terminal import TerminalReader
 

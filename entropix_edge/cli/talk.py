@@ -53,38 +53,38 @@ class Talk:
 
     Args:
         engine: with the model.
-        conversation: with that engine.
         options: how to generate and to show.
         interrupt: Ctrl-C, which ends a reply.
-        keeper: keeps each turn.
         startup_seconds: that opening the model took.
 
     Attributes:
+        conversation: with that engine.
+        keeper: keeps each turn.
         stopped: whether Ctrl-C ended the last reply.
+
+    Raises:
+        TemplateError: the model was not made for conversations.
     """
 
-    def __init__(
-        self,
-        engine: Engine,
-        conversation: Conversation,
-        options: Options,
-        interrupt: Interrupt,
-        keeper: Keeper,
-        *,
-        startup_seconds: float,
-    ) -> None:
+    conversation: Conversation
+    keeper: Keeper
+
+    def __init__(self, engine: Engine, options: Options, interrupt: Interrupt, *, startup_seconds: float) -> None:
         if engine.prompts.chat_template is None:
             raise TemplateError(
                 f"{engine.model.path.name} has no chat template, so it cannot hold a conversation: "
                 "take a model that was made for it, or `generate`"
             )
         self.engine = engine
-        self.conversation = conversation
         self.options = options
-        self.keeper = keeper
         self.interrupt = interrupt
         self.stopped = False
         self._startup = startup_seconds
+
+    def begin(self, conversation: Conversation, keeper: Keeper) -> None:
+        """Take up a conversation with this engine."""
+        self.conversation = conversation
+        self.keeper = keeper
 
     # --- asking ---------------------------------------------------------------------------------------
 
@@ -104,8 +104,11 @@ class Talk:
         return self._play(self.conversation.regenerate(config, **self._voting()))
 
     def go_on_from(self, index: int, tokens: tuple[int, ...]) -> Turn | None:
-        """The last reply up to a token, then other ones, and on from there."""
-        return self._play(self.conversation.go_on_from(index, tokens, self.config()))
+        """The last reply up to a token, then other ones, and on from there: as many again as a reply may have."""
+        config = self.config()
+        if config.n_predict > 0:
+            config = dataclasses.replace(config, n_predict=config.n_predict + index + len(tokens))
+        return self._play(self.conversation.go_on_from(index, tokens, config))
 
     def config(self) -> GenerationConfig:
         """How the next reply is generated."""

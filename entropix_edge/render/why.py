@@ -23,6 +23,8 @@ from .terminal import MEANINGS, STYLES, style_of, visible
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from rich.console import Group, RenderableType
+    from rich.padding import Padding
     from rich.text import Text
 
     from ..types import Event, SideEvent
@@ -187,66 +189,73 @@ def _listed(items: Sequence[str]) -> str:
 # --- as they are shown --------------------------------------------------------------------------------
 
 
-def overview(events: Sequence[Event], most: int = 6) -> Text:
+def overview(events: Sequence[Event], most: int = 6) -> Group:
     """How sure the model was of a reply, and the places where it was least so.
 
     Args:
         events: of the reply, in order.
         most: places.
     """
+    from rich.console import Group
     from rich.text import Text
 
     reply = places(events)
     shown = unsure_first(reply)
-    text = Text()
-    for line in _candidates(events):
-        text.append(f"{line}\n")
-    text.append(f"{len(reply)} tokens: {_shares(reply)}.")
-    if did := _doings(reply):
-        text.append(f" {did}.")
+    did = _doings(reply)
+    lines = _candidates(events)
+    lines.append(Text(f"{len(reply)} tokens: {_shares(reply)}." + (f" {did}." if did else "")))
     if not shown:
-        return text.append(" The model was sure all along.")
-    text.append(f"\nThe least sure {'places' if len(shown) > 1 else 'place'} first:\n")
+        return Group(*lines, Text("The model was sure all along."))
+    lines.append(Text(f"The least sure {'places' if len(shown) > 1 else 'place'} first:"))
     for place in shown[:most]:
-        text.append("\n").append_text(_headline(reply, place))
-        text.append(f"\n      {_measured(place)}: {told(place)}\n")
+        lines += [Text(), _headline(reply, place), _indented(_measured(place), "dim"), _indented(told(place))]
     if len(shown) > most:
-        text.append(f"\n{len(shown) - most} more places are above {_UNSURE} bits of entropy.")
-    text.rstrip()
-    return text
+        lines += [Text(), Text(f"{len(shown) - most} more places are above {_UNSURE} bits of entropy.", "dim")]
+    return Group(*lines)
 
 
-def closer(events: Sequence[Event], index: int) -> Text:
+def closer(events: Sequence[Event], index: int) -> Group:
     """All that is known of one place.
 
     Raises:
         IndexError: the reply has no such token.
     """
+    from rich.console import Group
+    from rich.text import Text
+
     reply = places(events)
     place = next((place for place in reply if place.token.index == index), None)
     if place is None:
         raise IndexError(index)
     token = place.token
-    text = _headline(reply, place)
+    lines: list[RenderableType] = [_headline(reply, place)]
     if token.metrics:
-        text.append(f"\n      {_measured(place)}: as unsure as among {_choices(place.entropy)}")
+        lines.append(_indented(f"{_measured(place)}: as unsure as among {_choices(place.entropy)}"))
     if token.metrics and (attention := token.metrics.attention):
-        text.append(
-            f"\n      attention: entropy {attention.entropy:.2f} bits, varentropy {attention.varentropy:.2f} bits², "
-            f"agreement {attention.agreement:.4f}, interaction strength {attention.interaction_strength:.2f}"
+        lines.append(
+            _indented(
+                f"attention: entropy {attention.entropy:.2f} bits, varentropy {attention.varentropy:.2f} bits², "
+                f"agreement {attention.agreement:.4f}, interaction strength {attention.interaction_strength:.2f}",
+                "dim",
+            )
         )
-    if token.strategy:
-        text.append("\n      ").append(f"{token.strategy.value} {token.strategy.quadrant}", STYLES[token.strategy])
-        text.append(f": {told(place)}")
-    else:
-        text.append(f"\n      {told(place)}")
+    lines.append(_indented(told(place)))
     for branch in sorted(place.fork, key=lambda branch: -branch.score):
         mark = "kept" if branch.kept else "    "
-        text.append(f"\n        {mark} {branch.score:6.2f}  {quoted(branch.text)}", "" if branch.kept else "dim")
+        lines.append(_indented(f"{mark} {branch.score:6.2f}  {quoted(branch.text)}", "" if branch.kept else "dim"))
     for each in token.alternatives:
-        mark = "  <- taken" if each.token_id == token.token_id else ""
-        text.append(f"\n      {percent(each.logprob):>11}  {quoted(each.text)}{mark}")
-    return text
+        line = Text(f"      {percent(each.logprob):>11}  {quoted(each.text)}")
+        taken = each.token_id == token.token_id
+        lines.append(line.append("  taken", style_of(token) or "bold") if taken else line)
+    return Group(*lines)
+
+
+def _indented(text: str, style: str = "") -> Padding:
+    """A paragraph below a headline."""
+    from rich.padding import Padding
+    from rich.text import Text
+
+    return Padding(Text(text, style), (0, 0, 0, 6))
 
 
 def walk(events: Sequence[Event]) -> Text:
@@ -322,15 +331,17 @@ def _doings(reply: Sequence[Place]) -> str:
     return ", ".join(f"{count} {name}{'s' * (count > 1)}" for name, count in counts.items() if count)
 
 
-def _candidates(events: Iterable[Event]) -> list[str]:
+def _candidates(events: Iterable[Event]) -> list[RenderableType]:
     """What was chosen from, where several replies were generated."""
+    from rich.text import Text
+
     candidates = [event for event in events if isinstance(event, CandidateEvent)]
     if not candidates:
         return []
     lines = [f"Chosen from {len(candidates)} candidates:"]
     for event in candidates:
         answer = f", answers {quoted(event.answer)}" if event.answer else ""
-        start = visible(" ".join(event.text.split()))[:60]
+        start = visible(" ".join(event.text.split()))[:48]
         mark = "kept" if event.kept else "    "
         lines.append(f"  {mark} {event.number + 1:2}  confidence {event.confidence:.2f}{answer}  {start}")
-    return lines
+    return [*map(Text, lines), Text()]

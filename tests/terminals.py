@@ -1,0 +1,100 @@
+"""A command in a terminal of its own, driven as somebody who types and reads would."""
+
+from __future__ import annotations
+
+import codecs
+import os
+import pty
+import re
+import select
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Mapping, Sequence
+from fcntl import ioctl
+from typing import Self
+
+# the terminal controls the process, so that Ctrl-C is a signal
+_CONTROLLED = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+_ESCAPES = re.compile(r"\x1b\[[\d;?]*[a-zA-Z]|\x1b[=>]|\x1b\][^\x07]*\x07|\r")
+_WHERE = b"\x1b[6n"  # a program asks where the cursor is
+_PATIENCE = 60  # seconds
+
+
+class Terminal:
+    """A context manager.
+
+    Args:
+        command: what runs in it.
+        variables: of its environment, beside those of this process.
+
+    Attributes:
+        raw: all that was written, escape sequences included.
+    """
+
+    def __init__(self, command: Sequence[str], variables: Mapping[str, str] | None = None) -> None:
+        self._leader, follower = pty.openpty()
+        ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
+        environment = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "COLUMNS")}
+        environment |= {"TERM": "xterm-256color", **(variables or {})}
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", _CONTROLLED, *command],
+            stdin=follower,
+            stdout=follower,
+            stderr=follower,
+            env=environment,
+            start_new_session=True,
+        )
+        os.close(follower)
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._seen = 0  # characters of the text without escape sequences
+        self.raw = ""
+
+    def type(self, text: str) -> None:
+        """Type as somebody does."""
+        os.write(self._leader, text.encode())
+
+    def see(self, text: str) -> str:
+        """Wait until a text was written; comes back what was written before it since the last time, and the text."""
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            written = _ESCAPES.sub("", self.raw)
+            at = written.find(text, self._seen)
+            if at >= 0:
+                before, self._seen = self._seen, at + len(text)
+                return written[before : self._seen]
+            left = deadline - time.monotonic()
+            if left < 0 or not self._read(left):
+                raise AssertionError(f"{text!r} was not written; since the last time: {written[self._seen :]!r}")
+
+    def _read(self, seconds: float) -> bool:
+        """Read what comes; False at the end."""
+        ready, _, _ = select.select([self._leader], [], [], seconds)
+        try:
+            data = os.read(self._leader, 65536) if ready else b""
+        except OSError:  # Linux: the other side is closed
+            return False
+        self.raw += self._decoder.decode(data)
+        for _ in range(data.count(_WHERE)):
+            os.write(self._leader, b"\x1b[1;1R")
+        return bool(data)
+
+    def code(self) -> int:
+        """The exit code, once the process has ended."""
+        while self._read(_PATIENCE):  # or it could not write
+            pass
+        return self.process.wait(timeout=_PATIENCE)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.process.kill()
+        self.process.wait()
+        os.close(self._leader)
