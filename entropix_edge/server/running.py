@@ -175,7 +175,12 @@ class _Protocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client has come."""
         super().connection_made(transport)
-        self.loop.call_later(self.patience, self._check_begun)
+        self._timer = self.loop.call_later(self.patience, self._check_begun)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is closed, by whomever."""
+        self._timer.cancel()
+        super().connection_lost(exc)
 
     def _check_begun(self) -> None:
         if self.cycle is None and not self.transport.is_closing():
