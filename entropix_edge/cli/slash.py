@@ -35,12 +35,12 @@ def run(shell: Shell, line: str) -> Outcome:
     revises, shell.revising = shell.revising, False
     if line.startswith("/"):
         name, _, rest = line[1:].partition(" ")
-        outcome = command_of(name.lower()).run(shell, unquoted(rest.strip()))
+        outcome = command_of(name.lower()).run(shell, unquoted(rest.strip(), _SEVERAL_LINES))
     elif line.lower() in _WORDS:
         say(f"/{line.lower()} is the command; a space before the word makes it a question.")
         outcome = None
     else:
-        question = unquoted(line.strip(), ('"""',))
+        question = unquoted(line.strip(), _SEVERAL_LINES)
         outcome = shell.ask(question, revises=revises) if question else None
     shell.revising = isinstance(outcome, Ask) and outcome.revises
     return outcome
@@ -127,9 +127,10 @@ def _system(shell: Shell, rest: str) -> Outcome:
     if not rest:
         output().print(conversation.system or "There is no system message: /system TEXT sets one.", markup=False)
         return None
-    conversation.system = None if rest == "none" else rest
+    text = unquoted(rest)
+    conversation.system = None if text == "none" else text
     shell.talk.keeper.keep(conversation)
-    say(f"system message: {rest}")
+    say(f"system message: {text}")
     return None
 
 
@@ -299,5 +300,6 @@ COMMANDS = [
     Command("exit", "", "Leave; also /bye and Ctrl-D.", _leave),
 ]
 BY_NAME = {command.name: command for command in COMMANDS}
+_SEVERAL_LINES = ('"""',)
 _ALSO = {"?": "help", "bye": "exit", "quit": "exit", "retry": "regen", "new": "clear"}
 _WORDS = ("exit", "quit", "bye", "help", "clear")  # which a user who wants a command may type

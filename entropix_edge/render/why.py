@@ -21,16 +21,16 @@ from ..types import (
 from .terminal import MEANINGS, STYLES, style_of, visible
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
-    from rich.console import Group, RenderableType
-    from rich.padding import Padding
+    from rich.console import Console, ConsoleOptions, Group, RenderableType
     from rich.text import Text
 
     from ..types import Event, SideEvent
 
 _UNSURE = 0.5  # bits: a place with less, where nothing else happened, is not worth a line
 _BEFORE, _AFTER = 40, 24  # characters of the text around a place
+_INDENT = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +208,7 @@ def overview(events: Sequence[Event], most: int = 6) -> Group:
         return Group(*lines, Text("The model was sure all along."))
     lines.append(Text(f"The least sure {'places' if len(shown) > 1 else 'place'} first:"))
     for place in shown[:most]:
-        lines += [Text(), _headline(reply, place), _indented(_measured(place), "dim"), _indented(told(place))]
+        lines += [Text(), _headline(reply, place), _Paragraph(_measured(place), "dim"), _Paragraph(told(place))]
     if len(shown) > most:
         lines += [Text(), Text(f"{len(shown) - most} more places are above {_UNSURE} bits of entropy.", "dim")]
     return Group(*lines)
@@ -230,19 +230,19 @@ def closer(events: Sequence[Event], index: int) -> Group:
     token = place.token
     lines: list[RenderableType] = [_headline(reply, place)]
     if token.metrics:
-        lines.append(_indented(f"{_measured(place)}: as unsure as among {_choices(place.entropy)}"))
+        lines.append(_Paragraph(f"{_measured(place)}: as unsure as among {_choices(place.entropy)}"))
     if token.metrics and (attention := token.metrics.attention):
         lines.append(
-            _indented(
+            _Paragraph(
                 f"attention: entropy {attention.entropy:.2f} bits, varentropy {attention.varentropy:.2f} bits², "
                 f"agreement {attention.agreement:.4f}, interaction strength {attention.interaction_strength:.2f}",
                 "dim",
             )
         )
-    lines.append(_indented(told(place)))
+    lines.append(_Paragraph(told(place)))
     for branch in sorted(place.fork, key=lambda branch: -branch.score):
         mark = "kept" if branch.kept else "    "
-        lines.append(_indented(f"{mark} {branch.score:6.2f}  {quoted(branch.text)}", "" if branch.kept else "dim"))
+        lines.append(_Paragraph(f"{mark} {branch.score:6.2f}  {quoted(branch.text)}", "" if branch.kept else "dim"))
     for each in token.alternatives:
         line = Text(f"      {percent(each.logprob):>11}  {quoted(each.text)}")
         taken = each.token_id == token.token_id
@@ -250,12 +250,19 @@ def closer(events: Sequence[Event], index: int) -> Group:
     return Group(*lines)
 
 
-def _indented(text: str, style: str = "") -> Padding:
-    """A paragraph below a headline."""
-    from rich.padding import Padding
-    from rich.text import Text
+@dataclass(frozen=True, slots=True)
+class _Paragraph:
+    """A text below a headline, each of its lines indented. For rich."""
 
-    return Padding(Text(text, style), (0, 0, 0, 6))
+    text: str
+    style: str = ""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
+        from rich.text import Text
+
+        for line in Text(self.text, self.style).wrap(console, max(options.max_width - _INDENT, 1)):
+            line.rstrip()
+            yield Text(" " * _INDENT).append_text(line)
 
 
 def walk(events: Sequence[Event]) -> Text:
