@@ -146,3 +146,17 @@ def test_the_command_keeps_and_takes_up(tiny_model: Path, tmp_path: Path, capsys
     assert err.strip() == f"Error: the prompt cache {file} is damaged (its checksum differs): remove the file"
     assert file.read_bytes() == before[:-1]
     assert run([*arguments, "--prompt-cache", str(tmp_path / "none" / "cache")]) == 2
+
+
+def test_a_cache_is_not_written_over_something_else(tiny_model: Path, tmp_path: Path) -> None:
+    with opened(tiny_model) as engine:
+        ids(engine, LONG)
+        for name, held in (("model.gguf", tiny_model.read_bytes()), ("notes.txt", b"mine\n"), ("line", b"{}")):
+            file = tmp_path / name
+            file.write_bytes(held)
+            with pytest.raises(ContextError, match="is not a prompt cache"):
+                engine.save_prompt_cache(file)
+            assert file.read_bytes() == held
+        file = tmp_path / "empty"
+        file.touch()
+        assert engine.save_prompt_cache(file) == engine.save_prompt_cache(file) > 0

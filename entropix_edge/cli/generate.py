@@ -180,6 +180,10 @@ def _check_output(options: _Options) -> None:
         raise click.UsageError("--trace needs a file: standard output is for the text")
     if trace is not None and not trace.parent.is_dir():
         raise click.UsageError(f"the trace {trace} cannot be opened: {trace.parent} is not a folder")
+    if trace is not None:
+        from ..render import check_replaceable
+
+        check_replaceable(trace)
     if sys.stdout is None:
         raise click.UsageError("standard output is closed: there is nowhere to write the text")
 

@@ -31,7 +31,12 @@ def write_state(path: Path, model: str, tokens: Sequence[int], state: bytes) -> 
 
     Raises:
         OSError: it cannot be written.
+        ContextError: the file holds something else, perhaps the model.
     """
+    if path.is_file():
+        with path.open("rb") as file:
+            if line := file.readline(_LONGEST_HEADER):
+                _header(line, path)
     held = np.asarray(tokens, np.int32).tobytes()
     header = {
         "format": _FORMAT,

@@ -5,6 +5,17 @@
 
 from .stats import Stats
 from .terminal import TextPrinter, legend, visible
-from .trace import Trace, TraceWriter, as_record, finite, read_trace
+from .trace import Trace, TraceWriter, as_record, check_replaceable, finite, read_trace
 
-__all__ = ["Stats", "TextPrinter", "Trace", "TraceWriter", "as_record", "finite", "legend", "read_trace", "visible"]
+__all__ = [
+    "Stats",
+    "TextPrinter",
+    "Trace",
+    "TraceWriter",
+    "as_record",
+    "check_replaceable",
+    "finite",
+    "legend",
+    "read_trace",
+    "visible",
+]

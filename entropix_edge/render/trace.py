@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 VERSION = 1
 _FORMAT = "entropix-edge trace "  # and the version
+_BEGINNINGS = (f'{{"format": "{_FORMAT}'.encode(), b'{"model": ')  # the second before formats had a version
 _KINDS: dict[type[SideEvent], str] = {
     BranchEvent: "branch",
     RejectedEvent: "rejected",
@@ -71,18 +72,35 @@ def finite(value: Any) -> Any:
     return value
 
 
+def check_replaceable(path: Path) -> None:
+    """See that a trace may be written to a path: a new or empty file, an earlier trace, or no regular file.
+
+    Raises:
+        ConfigError: the file holds something else, perhaps the model.
+        OSError: it cannot be read.
+    """
+    if not path.is_file():
+        return
+    with path.open("rb") as file:
+        begin = file.read(len(_BEGINNINGS[0]))
+    if begin and not begin.startswith(_BEGINNINGS):
+        raise ConfigError(f"{path} is not a trace: give an earlier one, an empty file, or a new path")
+
+
 class TraceWriter:
     """Writes a trace to a file. A disk that fills ends the trace, not the reply.
 
     Args:
-        path: of the file; what it held is replaced.
+        path: of the file; an earlier trace there is replaced, anything else is left alone.
         header: facts for the first line (model, seed, settings), after the format and its version.
 
     Raises:
+        ConfigError: the file holds something else.
         OSError: the file cannot be opened.
     """
 
     def __init__(self, path: Path, header: dict[str, Any]) -> None:
+        check_replaceable(path)
         self._path = path
         # json escapes what UTF-8 cannot say, half a surrogate pair from a file name, in the same form
         self._file = path.open("w", encoding="utf-8", errors="backslashreplace", newline="\n", buffering=1)
