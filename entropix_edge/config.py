@@ -302,7 +302,7 @@ class GenerationConfig:
         sampler: "entropix" acts on the table; "greedy" and "temperature" only report it.
         seed: of the draws, from 0 to 2⁶⁴ − 1; None means a new one, which the reply names.
         n_predict: most tokens of the reply; −1 means until the model or the context ends.
-        stop: texts that end the reply; they are not part of it.
+        stop: texts that end the reply; they are not part of it. A control token's text stands for that token.
         alternatives: how many of the most probable tokens each event names, at most 20.
         parse_special: read control-token text in the prompt as control tokens.
         chat_template_kwargs: variables for the model's chat template, such as `enable_thinking`; what JSON can hold.

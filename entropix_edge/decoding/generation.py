@@ -60,6 +60,7 @@ class Task:
         seed: of the draws.
         n_predict: most tokens, −1 for no limit.
         stop: texts that end the reply.
+        stop_tokens: tokens that end the reply as the model's own end does.
         capacity: cells that prompt and reply may fill together.
         begin_tokens: that the reply begins with; their text comes with the first event.
         alternatives: how many of the most probable tokens each event names.
@@ -72,6 +73,7 @@ class Task:
     stop: tuple[str, ...]
     capacity: int
     begin_tokens: tuple[int, ...] = ()
+    stop_tokens: frozenset[int] = frozenset()
     alternatives: int = 0
 
 
@@ -127,6 +129,7 @@ class _Decisions:
             task.begin_tokens,
             vocabulary,
             stop=task.stop,
+            stop_tokens=task.stop_tokens,
             n_predict=task.n_predict,
             capacity=task.capacity,
             emit=emit,

@@ -34,6 +34,7 @@ class Transcript:
         begin_tokens: that the reply begins with; their text comes with the first event.
         vocabulary: of the model.
         stop: texts that end the reply.
+        stop_tokens: tokens that end the reply as the model's own end does.
         n_predict: most tokens of the reply, −1 for no limit.
         capacity: cells that prompt and reply may fill together.
         emit: given every event, as soon as it cannot be taken back.
@@ -50,6 +51,7 @@ class Transcript:
         vocabulary: Vocabulary,
         *,
         stop: Sequence[str],
+        stop_tokens: frozenset[int],
         n_predict: int,
         capacity: int,
         emit: Callable[[Event], None],
@@ -64,6 +66,7 @@ class Transcript:
         self._most = most if n_predict < 0 else min(most, n_predict)
         self._emit = emit
         self._stream = TextStream(stop)
+        self._stop_tokens = stop_tokens
         self._begun = "".join(self._stream.push(vocabulary.piece(token)) for token in begin_tokens)
         self._held: list[Event] = []
 
@@ -84,7 +87,7 @@ class Transcript:
         """Write a token down; its event is held until `release`."""
         token, logprob, metrics, strategy, alternatives = entry
         index = len(self.tokens)
-        stopped = self._vocabulary.is_end(token)
+        stopped = self._vocabulary.is_end(token) or token in self._stop_tokens
         text = self._begun
         if not stopped:
             text += self._stream.push(self._vocabulary.piece(token))

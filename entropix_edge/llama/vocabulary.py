@@ -186,6 +186,11 @@ class Vocabulary:
             known = self._special[token] = bool(attributes & _SPECIAL)
         return known
 
+    def control_tokens(self, texts: Collection[str]) -> frozenset[int]:
+        """The control tokens that some of these texts are the names of; what the model writes never spells those."""
+        read = [self.tokenize(text, parse_special=True) for text in texts]
+        return frozenset(tokens[0] for tokens in read if len(tokens) == 1 and self.is_control(tokens[0]))
+
     def special_texts_in(self, text: str) -> list[str]:
         """The parts of a text that would not be read as they stand where control tokens are allowed."""
         found = set(self.tokenize(text, parse_special=True))
