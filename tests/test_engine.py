@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import math
+import signal
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ from entropix_edge import (
 )
 from entropix_edge.engine import ReplyStream
 from entropix_edge.llama import Model
+from entropix_edge.strategy import load_preset, override
 from entropix_edge.types import Event, TokenEvent
 
 EXACT = EngineConfig(threads=1, ctx_size=256, exact=True)
@@ -268,6 +271,47 @@ def test_an_interrupt_inside_a_decode_reaches_the_caller(tiny_model: Path) -> No
         with pytest.raises(KeyboardInterrupt):
             engine.generate("hello " * 20, config(n_predict=-1))
         assert engine.context.used(0) == 0
+
+
+def test_ctrl_c_during_a_long_decode_reaches_the_caller_and_no_reply_ends_in_silence(tmp_path: Path) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    path = tiny_gguf.write_llama(tmp_path / "long.gguf", tiny_gguf.Shape(n_ctx=8192))
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        with Engine.open(
+            path, EngineConfig(threads=1, sequences=2, ctx_size=8192, attention="off", batch_size=8192)
+        ) as engine:
+            other = engine.stream("hello", config(n_predict=400))
+            next(other)
+            engine.tokenize_prompt("hello")  # the template's process has started
+            signal.setitimer(signal.ITIMER_REAL, 0.15)
+            with pytest.raises(KeyboardInterrupt):
+                engine.generate("hello " * 1100, config(n_predict=1))
+            with pytest.raises(ContextError, match="ask again"):
+                other.reply()
+            assert engine.generate("hello", config(n_predict=3)).finish_reason == "length"
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_a_control_token_s_text_stops_at_the_token(engine: Engine) -> None:
+    # its bytes are in no text, so that no search finds it
+    hot = override(load_preset("edge"), {"sampler.temperature": 3.0, "sampler.top_k": 0, "sampler.top_p": 1.0})
+    options = config(preset=hot, sampler="temperature", n_predict=200)
+    start = engine.tokenize_prompt("<|im_start|>", raw=True, parse_special=True)
+    replies = (engine.generate("hello", replace(options, seed=seed)) for seed in range(50))
+    whole, place = next(
+        (reply, place)
+        for reply in replies
+        for place, event in enumerate(reply.events)
+        if place > 5 and event.token_id == start[0]
+    )
+    stopped = engine.generate("hello", replace(options, seed=whole.seed, stop=("<|im_start|>",)))
+    assert [event.token_id for event in stopped.events] == [event.token_id for event in whole.events[: place + 1]]
+    assert stopped.finish_reason == "stop"
 
 
 @pytest.mark.parametrize("prompt", [5, None, b"x", [{"role": "user"}], ["hi"]])

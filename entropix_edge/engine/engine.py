@@ -271,6 +271,7 @@ class Engine:
             seed=seed,
             n_predict=config.n_predict,
             stop=config.stop,
+            stop_tokens=self.model.vocabulary.control_tokens(config.stop),
             capacity=capacity,
             begin_tokens=begun,
             alternatives=config.alternatives,
@@ -316,7 +317,7 @@ class Engine:
             try:
                 unfinished = self._scheduler.step()
             except BaseException:
-                self._scheduler.close()
+                self._scheduler.close(ContextError("an error or an interrupt ended all replies: ask again"))
                 raise
         self._settle()
         return unfinished

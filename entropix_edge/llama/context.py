@@ -155,7 +155,7 @@ class Context:
         )
         self._check_memory(shape)
         self._watch = Watch(cancelled)
-        self._abort = llama.ggml_abort_callback(lambda _data: self._watch())
+        self._abort = llama.ggml_abort_callback(self._watch.asked)
         self.threads = threads or default_threads()
         params = self._params(shape, threads_batch)
         params.flash_attn_type = _FLASH[flash_attention]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import llama_cpp.llama_cpp as llama
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
 logger = logging.getLogger("entropix_edge.llama")
 
@@ -200,16 +200,26 @@ class Watch:
     """
 
     def __init__(self, cancelled: Callable[[], bool]) -> None:
-        self._cancelled = cancelled
         self._raised: BaseException | None = None
+        self._answers = self._answer(cancelled)
+        next(self._answers)
+        self.asked: Callable[[object], bool] = self._answers.send
+        """For C to call. Python handles signals as it enters a function, before any `try` in it; a generator goes on
+        inside its own."""
 
     def __call__(self) -> bool:
         """Whether to stop."""
-        try:
-            return self._raised is not None or self._cancelled()
-        except BaseException as error:
-            self._raised = error
-            return True
+        return self.asked(None)
+
+    def _answer(self, cancelled: Callable[[], bool]) -> Generator[bool, object]:
+        while True:
+            try:
+                while True:
+                    yield self._raised is not None or cancelled()
+            except GeneratorExit:
+                return
+            except BaseException as error:
+                self._raised = error
 
     def settle(self) -> None:
         """Raise what was kept."""
