@@ -19,6 +19,7 @@ import tiny_gguf
 from entropix_edge.cli import run
 from entropix_edge.cli.console import set_up_logging
 from entropix_edge.cli.options import takes
+from entropix_edge.render import read_trace
 
 
 class Result(NamedTuple):
@@ -163,6 +164,33 @@ def test_terminal_control_characters_are_shown_not_sent() -> None:
     assert shown.getvalue() == "a␛]0;title␇b\n\tc\ufffd2J"
 
 
+def test_a_trace_is_not_written_over_something_else(generate: Cli, tiny_model: Path, tmp_path: Path) -> None:
+    held = tiny_model.read_bytes()
+    copy, notes, trace = tmp_path / "copy.gguf", tmp_path / "notes.txt", tmp_path / "trace.jsonl"
+    copy.write_bytes(held)
+    notes.write_bytes(b"mine")
+    for file in (copy, notes):
+        result = generate("--trace", file, "-f", notes, model=copy)
+        assert (result.code, result.out) == (2, "")
+        assert one_line(result.err).endswith("is not a trace: give an earlier one, an empty file, or a new path")
+    assert (copy.read_bytes(), notes.read_bytes()) == (held, b"mine")
+    trace.touch()
+    assert [generate("--trace", trace, "hello").code for _ in range(2)] == [0, 0]
+    assert len(read_trace(trace).tokens) == 12
+
+
+def test_a_stranger_s_control_characters_are_shown_not_sent(cli: Cli, tmp_path: Path) -> None:
+    evil = "\x1b]0;title\x07\x1b[2J"
+    path = tiny_gguf.write_llama(
+        tmp_path / "evil.gguf", template="{{ raise_exception('" + evil + "') }}", name=f"tiny{evil}\nfile /etc/passwd"
+    )
+    info, refused = cli("info", path), cli("generate", "-m", path, "hello")
+    assert "\x1b" not in info.out + refused.err
+    assert "tiny␛]0;title␇␛[2J file /etc/passwd" in info.out
+    assert "␛]0;title␇␛[2J" in one_line(refused.err)
+    assert json.loads(cli("info", path, "--json").out)["name"] == f"tiny{evil}\nfile /etc/passwd"
+
+
 # --- input ----------------------------------------------------------------------------------------
 
 
@@ -172,6 +200,26 @@ def test_the_prompt_may_come_from_anywhere(generate: Cli, tmp_path: Path) -> Non
     outputs = {generate("hello").out, generate("-p", "hello").out, generate("-f", file).out}
     assert len(outputs) == 1
     assert generate("-f", file, "world").out == generate("hello\nworld").out
+
+
+@pytest.mark.parametrize("option", [("-p",), ("-sys",), ("--stop",), ()])
+def test_texts_on_the_command_line_are_utf_8_or_refused(generate: Cli, option: tuple[str, ...]) -> None:
+    prompt = ("hello",) if option in [("-sys",), ("--stop",)] else ()
+
+    def outcome(data: bytes, encoding: str = "ascii") -> Result:
+        # bytes that the locale's encoding does not have come as surrogates
+        return generate("--json", *prompt, *option, data.decode(encoding, "surrogateescape"))
+
+    def timeless(result: Result) -> tuple[int, str]:
+        return result.code, re.sub(r'"stats".*', "", result.out)
+
+    cafe = "café"
+    asked = outcome(cafe.encode(), "utf-8")
+    assert timeless(outcome(cafe.encode())) == timeless(asked)
+    assert asked.code == 0
+    refused = outcome(cafe.encode("latin-1"))
+    assert (refused.code, refused.out) == (2, "")
+    assert "'caf\\xe9' is not UTF-8 text: byte 3 is 0xE9" in one_line(refused.err)
 
 
 @pytest.mark.parametrize("ending", ["\n", "\r\n"])

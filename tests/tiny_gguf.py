@@ -85,6 +85,7 @@ def write_llama(
     *,
     template: str | None = CHATML,
     architecture: str = "llama",
+    name: str = "tiny",
     bos: int = 0,
     eos: int = 2,
     adds_bos: bool = False,
@@ -92,7 +93,7 @@ def write_llama(
     """Write a tiny F32 llama (or, without weights' meaning, another architecture's header)."""
     shape = shape or Shape()
     writer = gguf.GGUFWriter(path, architecture)
-    writer.add_name("tiny")
+    writer.add_name(name)
     writer.add_file_type(0)
     writer.add_context_length(shape.n_ctx)
     writer.add_embedding_length(shape.n_embd)

@@ -129,5 +129,7 @@ def _command(arguments: list[str]) -> click.Command | None:
 def _fail(message: str, code: int, error: BaseException) -> int:
     logging.getLogger("entropix_edge").debug("the error in full", exc_info=error)
     with contextlib.suppress(OSError):  # standard error cannot be written either
-        click.echo(f"Error: {message}", err=True)
+        from .console import plain
+
+        click.echo(f"Error: {plain(message)}", err=True)
     return code

@@ -88,6 +88,13 @@ def wants_colour(wanted: str = "auto") -> bool:
     return output().color_system is not None
 
 
+def plain(text: str) -> str:
+    """A text that may hold a stranger's words (a model file's, a server's): its control characters are shown."""
+    from ..render import visible
+
+    return text if text.isprintable() else visible(text)
+
+
 @contextlib.contextmanager
 def saying(line: Callable[[], str], *, after: float) -> Iterator[None]:
     """Say a line on standard error if what is done meanwhile takes longer than so many seconds."""
@@ -129,7 +136,7 @@ class _StandardError(logging.Handler):
                 return
             self._said.add(text)
         with contextlib.suppress(OSError, ValueError):  # full or closed: nobody can be told
-            print(text, file=sys.stderr)
+            print(plain(text), file=sys.stderr)
 
 
 class _Lines(logging.Formatter):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,7 +13,7 @@ from ..config import DEFAULT_CTX_SIZE, DEFAULT_PRESET, EngineConfig
 from ..errors import ConfigError
 from ..storage import fingerprint
 from ..strategy import load_preset
-from .console import print_json
+from .console import plain, print_json
 from .options import offline_option, verbose_option
 from .session import fetch
 
@@ -36,13 +37,14 @@ def command(model: str, offline: bool, template: bool, as_json: bool) -> None:
 
     header = read_header(path)
     if template:
-        print((header.chat_template or "").removesuffix("\n"))
+        text = (header.chat_template or "").removesuffix("\n")
+        print(plain(text) if sys.stdout.isatty() else text)
     elif as_json:
         print_json(_record(path, header))
     else:
         for name, value in facts(path, header):
             if value is not None:
-                print(f"{name:<14} {value}")
+                print(f"{name:<14} {plain(' '.join(str(value).splitlines()))}")
 
 
 def _record(path: Path, header: Header) -> dict[str, Any]:

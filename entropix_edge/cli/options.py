@@ -23,7 +23,7 @@ from ..config import (
     SamplerName,
 )
 from .console import set_up_logging
-from .parameters import Attention, GpuLayers, JsonObject, Length, Seed
+from .parameters import Attention, GpuLayers, JsonObject, Length, Seed, Text
 
 if TYPE_CHECKING:
     from ..sessions import VotingConfig
@@ -91,7 +91,7 @@ gpu_option = click.option(
     help="Layers for the GPU. Default: auto.",
 )
 
-system_option = click.option("-sys", "--system", metavar="TEXT", help="A system message.")
+system_option = click.option("-sys", "--system", type=Text(), metavar="TEXT", help="A system message.")
 
 template_option = click.option(
     "--chat-template-kwargs",
@@ -269,7 +269,9 @@ class SamplingOptions(NamedTuple):
     ]
     stop: Annotated[
         tuple[str, ...],
-        click.option("--stop", multiple=True, metavar="TEXT", help="End the reply before this text. Repeatable."),
+        click.option(
+            "--stop", type=Text(), multiple=True, metavar="TEXT", help="End the reply before this text. Repeatable."
+        ),
     ]
 
     def config(self, load: Callable[[str], Preset]) -> GenerationConfig:

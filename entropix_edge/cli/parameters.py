@@ -3,9 +3,28 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from typing import Any
 
 import click
+
+_UNDECODED = re.compile("[\udc80-\udcff]")  # how Python keeps bytes of the command line that were no text
+
+
+class Text(click.ParamType[str]):
+    """A text for the model: UTF-8 where it is not in the locale's encoding; refused where it is neither."""
+
+    name = "TEXT"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The value, or click's own error."""
+        try:
+            return os.fsencode(str(value)).decode("utf-8") if _UNDECODED.search(str(value)) else str(value)
+        except UnicodeDecodeError as error:
+            data, where = error.object, error.start
+            shown = data[:60].decode("utf-8", "backslashreplace")
+            self.fail(f"'{shown}' is not UTF-8 text: byte {where} is 0x{data[where]:02X}.", param, ctx)
 
 
 class Length(click.ParamType[int]):

@@ -14,6 +14,7 @@ import click
 from ..encoding import decode_text
 from .console import console, saying
 from .options import system_option, template_option
+from .parameters import Text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,9 +27,10 @@ _SILENCE = 0.5  # seconds until it is said what is waited for
 class PromptOptions(NamedTuple):
     """What is asked, and how it is read."""
 
-    prompt: Annotated[str | None, click.argument("prompt", required=False)]
+    prompt: Annotated[str | None, click.argument("prompt", type=Text(), required=False)]
     prompt_option: Annotated[
-        str | None, click.option("-p", "--prompt", "prompt_option", metavar="TEXT", help="The prompt, as an option.")
+        str | None,
+        click.option("-p", "--prompt", "prompt_option", type=Text(), metavar="TEXT", help="The prompt, as an option."),
     ]
     files: Annotated[
         tuple[Path, ...],
