@@ -26,7 +26,7 @@ CALLS: dict[str, Callable[[Engine], Any]] = {
     "save_prompt_cache": lambda engine: engine.save_prompt_cache(Path("never.bin")),
     "load_prompt_cache": lambda engine: engine.load_prompt_cache(engine.model.path),
 }
-HARMLESS = {"open", "close", "preset", "fitted", "watched_layers", "free"}  # they need nothing of the model
+HARMLESS = {"jobs", "open", "close", "preset", "fitted", "watched_layers", "free"}  # they need nothing of the model
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ ARGUMENTS: dict[str, object] = {
     "sequence": 0,
     "state": b"state",
     "text": "hello\x01",
+    "texts": ["hello"],
     "token": 60,
     "tokens": [60],
 }
