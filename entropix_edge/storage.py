@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -180,7 +181,7 @@ class Log(Generic[Record]):
         records: what was there, then what was added.
 
     Raises:
-        ConfigError: the file holds something else, or records of other settings.
+        ConfigError: the file holds something else, or records of other settings, or is being written by another run.
         OSError: it cannot be read or written.
     """
 
@@ -188,13 +189,18 @@ class Log(Generic[Record]):
         self.path = path
         self._kind = kind
         self.records: list[Record] = []
-        whole = 0
-        if not anew and _is_begun(path):
-            found, self.records, whole = _read(path, kind)
-            _compare(path, kind, found, settings)
-        self._file = path.open("r+b" if whole else "wb")
-        self._file.truncate(whole)
-        self._file.seek(whole)
+        self._file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
+        try:
+            _claim(self._file.fileno(), path)
+            whole = 0
+            if not anew and _is_begun(path):
+                found, self.records, whole = _read(path, kind)
+                _compare(path, kind, found, settings)
+            self._file.truncate(whole)
+            self._file.seek(whole)
+        except BaseException:
+            self._file.close()
+            raise
         if not whole:
             self._write({"settings": settings})
 
@@ -235,6 +241,16 @@ def read_log(path: Path, kind: LogFormat[Record]) -> tuple[dict[str, Any], list[
     """
     settings, records, _whole = _read(path, kind)
     return settings, records
+
+
+def _claim(handle: int, path: Path) -> None:
+    """Keep other runs from a file as long as it is open: their records would fall into the middle of ours."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise ConfigError(f"{path} is being written by another run: wait for it, or give another file") from error
+    except OSError:  # a file system without locks
+        return
 
 
 def _is_begun(path: Path) -> bool:

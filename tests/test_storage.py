@@ -129,6 +129,17 @@ def log_of(path: Path, *numbers: int, **options: Any) -> list[int]:
         return log.records
 
 
+def test_one_run_at_a_time_writes_a_log(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    with Log(path, NUMBERS, SETTINGS) as log:
+        log.add(1)
+        for options in ({}, {"anew": True}):
+            with pytest.raises(ConfigError, match="log is being written by another run: wait for it"):
+                Log(path, NUMBERS, SETTINGS, **options)
+        log.add(2)
+    assert log_of(path, 3) == [1, 2, 3]
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(cut=st.integers(0, 80), numbers=st.lists(st.integers(0, 10**6), max_size=4))
 def test_a_log_cut_anywhere_goes_on(tmp_path: Path, cut: int, numbers: list[int]) -> None:
