@@ -315,3 +315,15 @@ def test_a_decode_that_fails_is_an_error_and_not_the_end(model: Path) -> None:
         assert error_of(response, 500)["code"] == "internal_error"
         assert "luck" not in response.text
         assert served.chat(max_tokens=2)
+
+
+def test_a_huge_prompt_keeps_nobody_waiting(served: Served) -> None:
+    messages = [{"role": "user", "content": "z" * 1_000_000}]
+    with ThreadPoolExecutor(2) as pool:
+        huge = [pool.submit(served.post, "/v1/chat/completions", messages=messages) for _ in range(2)]
+        answered = 0
+        while not all(each.done() for each in huge):
+            served.chat(temperature=0, max_tokens=1)
+            answered += 1
+        assert all(error_of(each.result(), 400)["code"] == "context_length_exceeded" for each in huge)
+    assert answered > 5

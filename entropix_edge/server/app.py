@@ -164,12 +164,12 @@ class Routes:
     async def tokenize(self, request: Request) -> Response:
         """A text as token ids; control tokens are read, and none is put before it, unless that is asked for."""
         asked = await self._read(request, schema.TOKENIZE)
-        return _json(await self._service.prepare(_tokenized, self._service.engine, asked))
+        return _json(await self._service.prepare(len(asked.content), _tokenized, self._service.engine, asked))
 
     async def detokenize(self, request: Request) -> Response:
         """Token ids as a text."""
         asked = await self._read(request, schema.DETOKENIZE)
-        return _json(await self._service.prepare(_detokenized, self._service.engine, asked))
+        return _json(await self._service.prepare(len(asked.tokens), _detokenized, self._service.engine, asked))
 
     # --- the server -----------------------------------------------------------------------------------
 

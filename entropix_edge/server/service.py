@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 State = Literal["loading", "ready", "closing"]
 _PREPARING = 2  # threads that render templates and tokenise
+_LONG = 2**17  # characters; megabytes take seconds, and nobody else should wait for that
 
 
 class Service:
@@ -58,6 +59,7 @@ class Service:
         self._taken = 0
         self._tickets: set[Ticket] = set()
         self._threads = ThreadPoolExecutor(_PREPARING, "prompt")
+        self._long_prompts = ThreadPoolExecutor(1, "long-prompt")
 
     # --- opening and closing --------------------------------------------------------------------------
 
@@ -107,18 +109,25 @@ class Service:
 
     def close(self) -> None:
         """Prepare no more prompts."""
-        self._threads.shutdown(wait=True, cancel_futures=True)
+        for threads in (self._threads, self._long_prompts):
+            threads.shutdown(wait=True, cancel_futures=True)
 
     # --- requests -------------------------------------------------------------------------------------
 
-    async def prepare(self, function: Callable[..., Value], *arguments: object) -> Value:
+    async def prepare(self, length: int, function: Callable[..., Value], *arguments: object) -> Value:
         """What a function gives that is not for the event loop: one that renders or tokenises.
+
+        Args:
+            length: of what it works on, in characters.
+            function: called in another thread.
+            arguments: for it.
 
         Raises:
             ApiError: for an error of the engine's.
         """
+        threads = self._long_prompts if length > _LONG else self._threads
         try:
-            return await self._loop.run_in_executor(self._threads, function, *arguments)
+            return await self._loop.run_in_executor(threads, function, *arguments)
         except EntropixError as error:
             raise from_entropix(error) from error
 
@@ -140,7 +149,7 @@ class Service:
         assert self._starter
         assert self._worker
         try:
-            sources = await self.prepare(self._starter.start, ask)
+            sources = await self.prepare(ask.length, self._starter.start, ask)
         except BaseException:
             self._taken -= places
             raise

@@ -113,6 +113,11 @@ class Ask:
         return max(self.top_logprobs, wanted)
 
     @property
+    def length(self) -> int:
+        """Characters and tokens of its prompts."""
+        return sum(map(_length, self.prompts))
+
+    @property
     def begin_tokens(self) -> tuple[int, ...]:
         """What each reply begins with."""
         return tuple(self.extension.begin_tokens or ()) if self.extension else ()
@@ -246,6 +251,12 @@ def _prompts(prompt: str | list[Any]) -> list[Prompt]:
     raise invalid(
         "prompt mixes texts and token ids: it must be one text, one list of ids, or a list of either", "prompt"
     )
+
+
+def _length(prompt: Prompt) -> int:
+    if isinstance(prompt, Conversation):
+        return len(prompt.begun) + sum(len(message["content"]) for message in prompt.messages)
+    return len(prompt)
 
 
 # --- sampling -----------------------------------------------------------------------------------------
