@@ -179,8 +179,9 @@ def _check_installed() -> None:
     try:
         from .. import server  # noqa: F401
     except ModuleNotFoundError as error:
+        package = str(error.name).partition(".")[0]
         raise click.ClickException(
-            f"serve needs {error.name}, which is not installed: pip install 'entropix-edge[server]'"
+            f"serve needs {package}, which is not installed: pip install 'entropix-edge[server]'"
         ) from error
 
 

@@ -1,0 +1,149 @@
+"""Measure servers side by side: tokens a second, time to the first token, the gap between tokens.
+
+Each server answers the same requests, streamed, by so many clients at once; the servers take turns, so that whatever
+else the machine does falls on all. A NAME=COMMAND is started, with `{port}` in it replaced, and stopped at the end.
+
+Usage: .venv/bin/python scripts/servers.py --clients 1 --clients 4 --clients 8 --rounds 3 \
+    "ours=.venv/bin/entropix-edge serve -m smollm2-135m -np 8 -t 2 --sampler greedy --attention off --port {port}" \
+    "llama-server=llama-server -m models/SmolLM2-135M-Instruct.Q4_1.gguf -c 32768 -np 8 -t 2 -tb 2 -ngl 0 --port {port}"
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import shlex
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+SYSTEM = "You are a helpful assistant. Answer in plain words, and say where you are not sure."
+QUESTIONS = [
+    "Why is the sky blue?",
+    "What makes bread rise?",
+    "How does a bicycle stay upright?",
+    "Explain how a vaccine works.",
+    "What is the difference between weather and climate?",
+    "Tell me about the history of paper.",
+    "How do birds find their way?",
+    "What happens when water boils?",
+]
+TOKENS = 96
+REQUESTS = 16
+
+
+@dataclass
+class Run:
+    """One server with so many clients, over all rounds."""
+
+    rates: list[float] = field(default_factory=list)  # tokens/s of all clients, one a round
+    first: list[float] = field(default_factory=list)  # seconds to the first token
+    gaps: list[float] = field(default_factory=list)  # seconds between tokens
+
+    def row(self, name: str, clients: int) -> str:
+        cuts = statistics.quantiles(self.gaps, n=100)
+        first = statistics.quantiles(self.first, n=100)
+        spread = statistics.stdev(self.rates) if len(self.rates) > 1 else 0.0
+        return (
+            f"| {name} | {clients} | {statistics.mean(self.rates):.1f} ± {spread:.1f} | {1000 * first[49]:.0f} | "
+            f"{1000 * first[98]:.0f} | {1000 * cuts[49]:.1f} | {1000 * cuts[98]:.1f} |"
+        )
+
+
+async def ask(port: int, question: str, run: Run) -> int:
+    """One request; how many tokens came."""
+    messages = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": question}]
+    body = json.dumps(
+        {"messages": messages, "stream": True, "max_tokens": TOKENS, "temperature": 0, "seed": 1}
+    ).encode()
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    head = (
+        f"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: {len(body)}\r\n"
+    )
+    begun = last = time.perf_counter()
+    writer.write(f"{head}content-type: application/json\r\n\r\n".encode() + body)
+    tokens = 0
+    async for line in reader:
+        if b'"content":"' in line:
+            now = time.perf_counter()
+            (run.gaps if tokens else run.first).append(now - last if tokens else now - begun)
+            tokens, last = tokens + 1, now
+    writer.close()
+    return tokens
+
+
+async def measure(port: int, clients: int, run: Run) -> None:
+    """All requests once."""
+    waiting = [QUESTIONS[number % len(QUESTIONS)] for number in range(REQUESTS)]
+    tokens = 0
+
+    async def client() -> None:
+        nonlocal tokens
+        while waiting:
+            tokens += await ask(port, waiting.pop(), run)
+
+    begun = time.perf_counter()
+    await asyncio.gather(*(client() for _ in range(clients)))
+    run.rates.append(tokens / (time.perf_counter() - begun))
+
+
+@contextlib.contextmanager
+def started(command: str) -> Iterator[int]:
+    """A server that answers; its port."""
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        port = found.getsockname()[1]
+    process = subprocess.Popen(
+        shlex.split(command.replace("{port}", str(port))), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        while not _answers(port):
+            if process.poll() is not None:
+                sys.exit(f"it ended with {process.returncode}: {command}")
+            time.sleep(0.2)
+        yield port
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _answers(port: int) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port), 2) as connection:
+            connection.sendall(b"GET /health HTTP/1.0\r\n\r\n")
+            return b" 200 " in connection.recv(64)
+    except OSError:
+        return False
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("servers", nargs="+", metavar="NAME=COMMAND")
+    parser.add_argument("--clients", type=int, action="append")
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    runs: dict[tuple[str, int], Run] = {}
+    with contextlib.ExitStack() as stack:
+        servers = dict(server.split("=", 1) for server in options.servers)
+        ports = {name: stack.enter_context(started(command)) for name, command in servers.items()}
+        for port in ports.values():
+            asyncio.run(measure(port, 1, Run()))  # warm, and the system prompt cached, for all
+        for number in range(options.rounds):
+            for clients in options.clients or [1, 4, 8]:
+                names = list(ports)
+                for name in names[number % len(names) :] + names[: number % len(names)]:
+                    asyncio.run(measure(ports[name], clients, runs.setdefault((name, clients), Run())))
+    print("| server | clients | tokens/s | first token, ms, median | p99 | gap, ms, median | p99 |")
+    print("|---|---:|---:|---:|---:|---:|---:|")
+    for (name, clients), run in sorted(runs.items(), key=lambda item: item[0][1]):
+        print(run.row(name, clients))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
