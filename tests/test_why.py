@@ -10,7 +10,18 @@ import pytest
 from rich.console import Console, RenderableType
 
 from entropix_edge.render.ways import listing, ways
-from entropix_edge.render.why import closer, overview, percent, places, places_of, quoted, told, unsure_first, walk
+from entropix_edge.render.why import (
+    closer,
+    end_of,
+    overview,
+    percent,
+    places,
+    places_of,
+    quoted,
+    told,
+    unsure_first,
+    walk,
+)
 from entropix_edge.types import (
     Alternative,
     AttentionMetrics,
@@ -152,11 +163,15 @@ def test_the_unsure_places_come_first() -> None:
 
 
 def test_only_the_first_places_are_listed() -> None:
-    events = [token(index, "x", 1 + index / 10) for index in range(9)]
+    events: list[Event] = [token(index, "x", 1 + index / 10) for index in range(9)]
     seen = said(overview(events, most=2))
     assert seen.index("   8  ") < seen.index("   7  ")
     assert "   6  " not in seen
-    assert "7 more places are above 0.5 bits of entropy." in seen
+    assert "7 more places above 0.5 bits of entropy." in seen
+    events.insert(0, RejectedEvent(0, 9, " la", 0.1, None))
+    seen = said(overview(events, most=2))
+    assert seen.index("More than a draw was done here too:") < seen.index("which would have gone round in a loop")
+    assert "6 more places above" in seen
     assert "The model was sure all along." in said(overview([token(0, "a")]))
 
 
@@ -219,8 +234,8 @@ def test_other_ways_are_branches_first_and_then_alternatives() -> None:
         (2, (56,), " 9"),
     ]
     seen = said(listing(TORN, found))
-    assert "  1  It is[ 15 minutes.] instead of ` 12`: branch, score -0.90, -0.31 was kept\n" in seen
-    assert "  2  It is 12[.] instead of ` o'clock`: 15 %, 80 % was taken\n" in seen
+    assert "  1  It is[ 15 minutes.] instead of ` 12`: branch, score -0.90 (kept: -0.31)\n" in seen
+    assert "  2  It is 12[.] instead of ` o'clock`: 15 % (taken: 80 %)\n" in seen
     assert len(ways(TORN, most=1)) == 1
 
 
@@ -233,3 +248,9 @@ def test_a_reply_without_measurements_is_told_too() -> None:
     event = token(0, "a", 1.0, (100, "a", 0.6))._replace(metrics=None)
     assert "not measured" not in said(overview([event]))
     assert "took `a` 60 %" in said(closer([event], 0))
+
+
+def test_the_text_around_a_place_begins_with_a_word() -> None:
+    assert end_of("a short text", 12) == "a short text"
+    assert end_of("not such a short text", 12) == "… short text"
+    assert end_of("x" * 20, 5) == "…xxxxx"

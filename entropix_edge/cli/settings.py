@@ -23,7 +23,7 @@ _OTHER_NAMES = {
     "num_batch": "batch_size",
 }
 _NOT_HERE = {
-    "format": "replies are text; `generate` and the grammar of its prompt are the way to JSON",
+    "format": "replies are plain text",
     "wordwrap": "the terminal wraps lines",
     "nowordwrap": "the terminal wraps lines",
     "history": "what is typed is kept, but with --no-save",

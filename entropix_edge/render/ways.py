@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
-from .why import percent, places, quoted
+from .why import end_of, percent, places, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -50,7 +50,7 @@ def ways(events: Iterable[Event], most: int = 9) -> list[Way]:
 
 def _branches(place: Place) -> list[Way]:
     kept = next((branch for branch in place.fork if branch.kept), None)
-    told = f", {kept.score:.2f} was kept" if kept else ""
+    told = f" (kept: {kept.score:.2f})" if kept else ""
     return [
         Way(place.token.index, branch.token_ids, branch.text, f"branch, score {branch.score:.2f}{told}")
         for branch in place.fork
@@ -67,7 +67,7 @@ def _alternatives(place: Place) -> list[tuple[float, Way]]:
                 place.token.index,
                 (each.token_id,),
                 each.text,
-                f"{percent(each.logprob)}, {taken} was taken",
+                f"{percent(each.logprob)} (taken: {taken})",
             ),
         )
         for each in place.token.alternatives
@@ -82,9 +82,9 @@ def listing(events: Sequence[Event], found: Sequence[Way]) -> Text:
     reply = places(events)
     text = Text()
     for number, way in enumerate(found, 1):
-        before = "".join(place.token.text for place in reply if place.token.index < way.place)[-32:]
+        before = "".join(place.token.text for place in reply if place.token.index < way.place)
         instead = next((place.text for place in reply if place.token.index == way.place), "")
-        text.append(f"{number:3}  ", "bold").append(quoted(before)[1:-1] if before else "", "dim")
+        text.append(f"{number:3}  ", "bold").append(quoted(end_of(before, 32))[1:-1] if before else "", "dim")
         text.append(f"[{quoted(way.text)[1:-1]}]", "cyan")
         text.append(f" instead of {quoted(instead)}: {way.told}\n")
     text.rstrip()

@@ -208,10 +208,23 @@ def overview(events: Sequence[Event], most: int = 6) -> Group:
         return Group(*lines, Text("The model was sure all along."))
     lines.append(Text(f"The least sure {'places' if len(shown) > 1 else 'place'} first:"))
     for place in shown[:most]:
-        lines += [Text(), _headline(reply, place), _Paragraph(_measured(place), "dim"), _Paragraph(told(place))]
-    if len(shown) > most:
-        lines += [Text(), Text(f"{len(shown) - most} more places are above {_UNSURE} bits of entropy.", "dim")]
+        lines += _paragraphs(reply, place)
+    acted = [place for place in shown[most:] if place.asides][:most]
+    if acted:
+        lines += [Text(), Text("More than a draw was done here too:")]
+    for place in acted:
+        lines += _paragraphs(reply, place)
+    if more := len(shown[most:]) - len(acted):
+        what = "places" if more > 1 else "place"
+        lines += [Text(), Text(f"{more} more {what} above {_UNSURE} bits of entropy.", "dim")]
     return Group(*lines)
+
+
+def _paragraphs(reply: Sequence[Place], place: Place) -> list[RenderableType]:
+    """What is told of a place among others."""
+    from rich.text import Text
+
+    return [Text(), _headline(reply, place), _Paragraph(_measured(place), "dim"), _Paragraph(told(place))]
 
 
 def closer(events: Sequence[Event], index: int) -> Group:
@@ -289,12 +302,21 @@ def _headline(reply: Sequence[Place], place: Place) -> Text:
 
     before = "".join(other.token.text for other in reply if other.token.index < place.token.index)
     after = "".join(other.token.text for other in reply if other.token.index > place.token.index)
-    text = Text(f"{place.token.index:4}  ", style="bold")
-    text.append(_inline("…" * (len(before) > _BEFORE) + before[-_BEFORE:]), "dim")
+    text = Text().append(f"{place.token.index:4}  ", "bold")
+    text.append(_inline(end_of(before, _BEFORE)), "dim")
     style = style_of(place.token) or "bold"
     text.append(f"[{_inline(place.token.text)}]", f"not dim {style}")
     text.append(_inline(after[:_AFTER] + "…" * (len(after) > _AFTER)), "dim")
     return text
+
+
+def end_of(text: str, most: int) -> str:
+    """The last words of a text, of so many characters at most, where it has words."""
+    if len(text) <= most:
+        return text
+    end = text[-most:]
+    _cut, space, words = end.partition(" ")
+    return f"… {words}" if space and words else f"…{end}"
 
 
 def _inline(text: str) -> str:
