@@ -71,7 +71,9 @@ class Terminal:
                 return written[before : self._seen]
             left = deadline - time.monotonic()
             if left < 0 or not self._read(left):
-                raise AssertionError(f"{text!r} was not written; since the last time: {written[self._seen :]!r}")
+                raise AssertionError(
+                    f"{text!r} was not written; since the last time: {written[self._seen :][-2000:]!r}"
+                )
 
     def _read(self, seconds: float) -> bool:
         """Read what comes; False at the end."""

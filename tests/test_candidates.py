@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -110,3 +111,21 @@ def test_candidates_are_counted(candidates: int) -> None:
 def test_a_prompt_that_leaves_no_room(engine: Engine) -> None:
     with pytest.raises(ContextError, match="no room"):
         Deliberation(engine, [5] * 200, CONFIG, VotingConfig(candidates=8))
+
+
+def test_an_engine_that_is_asked_to_stop_ends_all_candidates(tiny_model: Path) -> None:
+    asked = 0
+
+    def cancelled() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked > 200
+
+    endless = replace(CONFIG, n_predict=-1)
+    config = EngineConfig(ctx_size=65536, sequences=2, forks=0, threads=1, attention="off")
+    with Engine.open(tiny_model, config, cancelled=cancelled) as engine:
+        tokens = engine.tokenize_prompt("ab", raw=True)
+        with Deliberation(engine, tokens, endless, VotingConfig(candidates=4)) as deliberation:
+            reply = deliberation.reply()
+    assert reply.finish_reason is FinishReason.CANCELLED
+    assert len(reply.events) < 300

@@ -342,6 +342,8 @@ def test_a_coefficient_is_set(do: Do, shell: Shell) -> None:
         ("/set format json", "format cannot be set: "),
         ("/set preset nothing", "nothing"),
         ("/set answer choice", "give --deliberate N too"),
+        ("/set thoughts away", "thoughts is 'away': it must be one of show, fold"),
+        ("/set nothink", "this model's chat template cannot switch its thoughts: /set thoughts fold folds them"),
         ("/show nothing", "it must be one of info, parameters"),
         ("/show modelfile", "there is no Modelfile: /show info"),
     ],
@@ -395,5 +397,20 @@ def test_statistics_follow_where_they_are_wanted(do: Do) -> None:
 
 def test_options_that_can_be_set_are_the_commands_own(shell: Shell) -> None:
     names = {parameter.name for parameter in chat.command.params if isinstance(parameter, click.Option)}
-    flags = {"verbose", "quiet", "think", "nothink"}
+    flags = {"verbose", "quiet", "think", "nothink", "thoughts"}
     assert set(shell.settings.names(shell.talk.options)) - flags <= names
+
+
+def test_a_template_is_told_whether_to_think(shell: Shell, tmp_path: Path) -> None:
+    template = tiny_gguf.CHATML + "{% if enable_thinking is false %}<think></think>{% endif %}"
+    path = tiny_gguf.write_llama(tmp_path / "thinker.gguf", weights=ascii_weights(), template=template)
+    with Engine.open(path, EngineConfig(threads=1, ctx_size=256)) as thinker:
+        shell.talk.engine = thinker
+        shell.talk.begin(Conversation(thinker), Keeper())
+        lengths = []
+        for line in ("/set think", "/set nothink"):
+            run(shell, line)
+            run(shell, "hello")
+            lengths.append(len(shell.talk.conversation.turns[-1].prompt_ids))
+            run(shell, "/clear")
+    assert lengths[1] - lengths[0] == len("<think></think>")

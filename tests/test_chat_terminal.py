@@ -149,6 +149,18 @@ def test_an_interrupt_stops_the_reply_and_a_second_leaves(endless: list[str], tm
         assert terminal.code() == 130
 
 
+def test_an_interrupt_stops_candidates_too(endless: list[str], tmp_path: Path) -> None:
+    with Terminal([*endless, "--deliberate", "2"]) as terminal:
+        terminal.see(READY)
+        terminal.type("hello\r")
+        terminal.see("Generating up to 2 candidates")
+        terminal.type("\x03")
+        terminal.see("(stopped")
+        terminal.see(READY)
+        terminal.type("\x04")
+        assert terminal.code() == 0
+
+
 def test_an_interrupt_at_the_prompt_says_how_to_leave(command: list[str]) -> None:
     with Terminal(command) as terminal:
         terminal.see(READY)

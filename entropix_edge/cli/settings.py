@@ -35,9 +35,10 @@ _NOT_HERE = {
 _FLAGS: dict[str, tuple[dict[str, Any], str]] = {
     "verbose": ({"stats": True}, "statistics follow each reply"),
     "quiet": ({"stats": False}, "no statistics"),
-    "think": ({"thoughts": "show"}, "thoughts are shown"),
-    "nothink": ({"thoughts": "fold"}, "thoughts are folded"),
 }
+_CHOICES = {"color": ("auto", "always", "never"), "thoughts": ("show", "fold")}
+THINKING = {"think": True, "nothink": False}
+"""What a chat template may be told with its variable `enable_thinking`."""
 _GROUPS = ("sampling", "candidates", "engine")
 
 
@@ -69,7 +70,7 @@ class Settings:
     def names(self, options: Options) -> list[str]:
         """All that can be set, thresholds and coefficients apart."""
         fields = (field for group in _GROUPS for field in getattr(options, group)._fields)
-        return sorted({*fields, *_FLAGS, "attention", "color"} - {"changes"})
+        return sorted({*fields, *_FLAGS, *_CHOICES, *THINKING, "attention", "system"} - {"changes"})
 
     def change(self, options: Options, name: str, value: str) -> Change:
         """Options with one changed.
@@ -97,9 +98,11 @@ class Settings:
             raise ConfigError(f"{name!r} cannot be set: it must be one of {', '.join(self.names(options))}")
         if not value:
             raise ConfigError(f"{name} needs a value: /set {name} VALUE")
+        if name in _CHOICES:
+            if value not in _CHOICES[name]:
+                raise ConfigError(f"{name} is {value!r}: it must be one of {', '.join(_CHOICES[name])}")
+            return Change(options._replace(**{name: value}), f"{name}: {value}")  # type: ignore[arg-type]
         held = self._converted(name, value)
-        if name == "color":
-            return Change(options._replace(color=held), f"color: {value}")
         if name == "attention":
             return _checked(options._replace(attention=held), name, value, reopens=True)
         group = next(group for group in _GROUPS if name in getattr(options, group)._fields)

@@ -12,6 +12,7 @@ from ..errors import ConfigError, EntropixError, PromptError
 from ..types import FinishReason
 from . import conversations
 from .console import output, print_json
+from .settings import THINKING
 from .shell import Ask, Choose, Leave, Outcome, Reopen, Shell, number, say, unquoted, words
 from .show import show
 
@@ -245,6 +246,8 @@ def _set(shell: Shell, rest: str) -> Outcome:
     value = unquoted(value.strip())
     if name == "system":
         return _system(shell, value)
+    if name in THINKING:
+        return _think(shell, THINKING[name])
     if not name:
         names = ", ".join(shell.settings.names(shell.talk.options))
         output().print(f"/set KEY VALUE sets a threshold, such as pause.entropy_above, or one of {names}", markup=False)
@@ -254,6 +257,16 @@ def _set(shell: Shell, rest: str) -> Outcome:
     if change.reopens:
         return Reopen(shell.talk.engine.model.path, change.options)
     shell.talk.options = change.options
+    return None
+
+
+def _think(shell: Shell, wanted: bool) -> Outcome:
+    """Tell the chat template, where it asks."""
+    if "enable_thinking" not in (shell.talk.engine.model.chat_template or ""):
+        raise ConfigError("this model's chat template cannot switch its thoughts: /set thoughts fold folds them")
+    shell.talk.conversation.chat_template_kwargs["enable_thinking"] = wanted
+    shell.talk.keeper.keep(shell.talk.conversation)
+    say("the model is asked to think first" if wanted else "the model is asked to answer at once")
     return None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from typing import TYPE_CHECKING
 
@@ -160,7 +161,8 @@ class _Completer(Completer):
         elif name == "read":
             yield from self._paths.get_completions(Document(rest, len(rest)), complete_event)
         else:
-            yield from _beginning(rest, self._arguments(name))
+            with contextlib.suppress(OSError):  # a folder that cannot be read has no names to offer
+                yield from _beginning(rest, self._arguments(name))
 
     def _arguments(self, name: str) -> Iterable[str]:
         match name:

@@ -72,7 +72,7 @@ class Engine:
             config: how to open it.
             offline: never reach for the network.
             progress: told how a download goes.
-            cancelled: asked during the load and each long decode; True stops them.
+            cancelled: asked during the load, before each decode and during each long one; True stops them.
 
         Raises:
             ModelError: it cannot be found, fetched or loaded.

@@ -107,7 +107,7 @@ class Context:
         exact: keep the cache in F32 rather than F16. Flash attention would round what it reads of it.
         pooled: all sequences share one pool of cells, and a fork copies nothing. Else each has a part of its own:
             a fork copies it, and no sequence's tokens are computed beside those of the others, only to be masked.
-        cancelled: asked during each long decode; True stops it.
+        cancelled: asked before each decode and during each long one; True stops it.
 
     Attributes:
         room: cells that one sequence may hold.
@@ -216,13 +216,16 @@ class Context:
     def decode(self, cells: Sequence[Cell]) -> list[Row] | None:
         """Decode up to `n_batch` tokens; the rows of the wanted ones, in order, valid until the next call.
 
-        Returns None where `cancelled` stopped it; the sequences are then as they were before.
+        Returns None where `cancelled` forbade or stopped it; the sequences are then as they were before.
 
         Raises:
             ContextError: the cache is full, or llama.cpp failed.
         """
         if not 0 < len(cells) <= self.n_batch:
             raise ContextError(f"{len(cells)} tokens do not fit a batch of {self.n_batch}")
+        if self._watch():  # llama.cpp asks only during long decodes
+            self._watch.settle()
+            return None
         wanted = self._batch.fill(cells)
         if len(wanted) > self.sequences:
             raise ContextError(
