@@ -94,7 +94,13 @@ class _BenchOptions(NamedTuple):
         """The ways to generate."""
         from ..bench.speed import LOOPS, Variant
 
-        settings: list[tuple[_Attention, bool]] = [("off", True), ("off", False), ("last", False), ("all", False)]
+        settings: list[tuple[_Attention, bool]] = [
+            ("last", True),  # the default
+            ("off", True),
+            ("all", True),
+            ("off", False),
+            ("last", False),
+        ]
         return [
             Variant(loop, attention, flash)
             for attention, flash in settings
