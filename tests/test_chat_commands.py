@@ -186,7 +186,7 @@ def test_a_full_context_says_what_can_be_done(do: Do, shell: Shell) -> None:
     outcome, said = do("x" * 300)
     assert outcome == Ask("x" * 300)
     assert "and the context 256" in said
-    assert "/drop leaves out the oldest of the 1 turns" in said
+    assert "/drop leaves out the oldest turn of 1" in said
     assert "/set ctx_size 512 opens the model with a larger context" in said
     assert "/clear begins anew" in said
     assert questions(shell) == ["hello"]
@@ -194,7 +194,7 @@ def test_a_full_context_says_what_can_be_done(do: Do, shell: Shell) -> None:
     assert "The context of 256 tokens is full: the reply ends here." in do("/regen")[1]
     do("/set n_predict 12")
     assert isinstance(do("Why?")[0], Ask)
-    assert "0 turns are left" in do("/drop")[1]
+    assert "Turns left: 0" in do("/drop")[1]
     assert do("Why?")[0] is None
     with pytest.raises(PromptError, match="2 turns cannot be dropped: it must be from 1 to 1"):
         do("/drop 2")
@@ -259,7 +259,7 @@ def test_a_conversation_is_saved_with_its_cache(do: Do, shell: Shell, engine: En
     do("/load")
     do("hello")
     do("Why?")
-    assert "2 turns, and" in do("/save talk")[1]
+    assert "turns: 2, tokens in the KV cache: " in do("/save talk")[1]
     before = shell.talk.conversation.turns
     do("/clear")
     engine.forget()
@@ -380,7 +380,7 @@ def test_what_is_so_is_shown(do: Do, shell: Shell) -> None:
     do("hello")
     said = do("/show")[1]
     assert "tiny.gguf" in said
-    assert f"{shell.talk.conversation.tokens} of 256 tokens used, 1 turns" in said
+    assert f"{shell.talk.conversation.tokens} of 256 tokens used, turns: 1" in said
     assert "architecture   llama" in do("/show info")[1]
     assert "im_start" in do("/show template")[1]
     assert ">>> hello" in do("/show history")[1]

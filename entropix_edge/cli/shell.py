@@ -104,7 +104,7 @@ class Shell:
         turns, room = len(self.talk.conversation.turns), self.talk.engine.context.room
         console().print(what, style="yellow", markup=False)
         if turns:
-            say(f"  /drop leaves out the oldest of the {turns} turns, /drop N so many of them")
+            say(f"  /drop leaves out the oldest turn of {turns}, /drop N so many of them")
         if room < self.talk.engine.model.n_ctx_train:
             larger = min(2 * room, self.talk.engine.model.n_ctx_train)
             say(f"  /set ctx_size {larger} opens the model with a larger context")

@@ -49,7 +49,7 @@ def _print(text: str) -> None:
 def _print_state(talk: Talk) -> None:
     conversation, room = talk.conversation, talk.engine.context.room
     _print(f"model       {talk.engine.model.path.name}")
-    _print(f"context     {conversation.tokens} of {room} tokens used, {len(conversation.turns)} turns")
+    _print(f"context     {conversation.tokens} of {room} tokens used, turns: {len(conversation.turns)}")
     _print(f"system      {conversation.system or 'none'}")
     _print(f"kept in     {talk.keeper.path or 'no file'}")
 

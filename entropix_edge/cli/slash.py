@@ -119,7 +119,7 @@ def _drop(shell: Shell, rest: str) -> Outcome:
     conversation = shell.talk.conversation
     conversation.drop_oldest(number(rest) if rest else 1)
     shell.talk.keeper.keep(conversation)
-    say(f"{len(conversation.turns)} turns are left; /undo brings the others back.")
+    say(f"Turns left: {len(conversation.turns)}; /undo brings the others back.")
     return None
 
 
@@ -197,7 +197,7 @@ def _save(shell: Shell, rest: str) -> Outcome:
     shell.talk.conversation.save(path)
     shell.saved_as = path
     tokens = shell.talk.engine.save_prompt_cache(path.with_suffix(".cache"))
-    say(f"Saved as {path}: {len(shell.talk.conversation.turns)} turns, and {tokens} tokens of the KV cache.")
+    say(f"Saved as {path}: turns: {len(shell.talk.conversation.turns)}, tokens in the KV cache: {tokens}.")
     return None
 
 
