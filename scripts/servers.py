@@ -15,6 +15,7 @@ import asyncio
 import contextlib
 import json
 import shlex
+import signal
 import socket
 import statistics
 import subprocess
@@ -91,6 +92,7 @@ async def measure(port: int, clients: int, run: Run) -> None:
     begun = time.perf_counter()
     await asyncio.gather(*(client() for _ in range(clients)))
     run.rates.append(tokens / (time.perf_counter() - begun))
+    print(f"port {port}, {clients} clients: {run.rates[-1]:.1f} tokens/s", file=sys.stderr)
 
 
 @contextlib.contextmanager
@@ -127,6 +129,7 @@ def main() -> int:
     parser.add_argument("--clients", type=int, action="append")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the servers are ended too
     runs: dict[tuple[str, int], Run] = {}
     with contextlib.ExitStack() as stack:
         servers = dict(server.split("=", 1) for server in options.servers)
