@@ -66,11 +66,6 @@ class Scheduler:
         """How many jobs run, and how many wait."""
         return len(self._running), len(self._waiting) + len(self._inbox)
 
-    @property
-    def is_idle(self) -> bool:
-        """Whether there is nothing to do."""
-        return not (self._running or self._waiting or self._inbox or self.notices)
-
     def add(
         self, coroutine: Generation, capacity: int, prompt: Sequence[int] = (), *, reserve: int | None = None
     ) -> Job:
