@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import logging
 import re
+import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import gguf
 import llama_cpp.llama_cpp as llama
@@ -16,8 +18,10 @@ import pytest
 import tiny_gguf
 
 from entropix_edge.cli import run
+from entropix_edge.config import EngineConfig
+from entropix_edge.engine import open_context, planned_context
 from entropix_edge.errors import ContextError
-from entropix_edge.llama import Context, Header, Model, Shape, attention, context, default_batch, predict, read_header
+from entropix_edge.llama import Context, Header, Model, Shape, attention, context, devices, plan, predict, read_header
 
 MIB = 2**20
 F16, F32, Q8 = llama.GGML_TYPE_F16, llama.GGML_TYPE_F32, llama.GGML_TYPE_Q8_0
@@ -235,8 +239,33 @@ def test_what_cannot_fit_is_refused_before_it_is_asked_for(tiny_model: Path, mon
 
 @pytest.mark.parametrize(("n_ctx", "n_head", "batch"), [(4096, 9, 455), (65536, 32, 32), (512, 4, 512), (4096, 0, 512)])
 def test_a_batch_is_as_large_as_its_scores_allow(n_ctx: int, n_head: int, batch: int) -> None:
-    assert default_batch(n_ctx, n_head, scores=True) == batch
-    assert default_batch(n_ctx, n_head, scores=False) == 512
+    assert plan(n_ctx, n_head, watched=True, flash_attention="off").n_batch == batch
+    assert plan(n_ctx, n_head, watched=True).n_batch == 512  # with flash attention no scores are kept
+
+
+class Card(NamedTuple):
+    """As much of a device as is asked."""
+
+    free_memory: int
+    takes_layers: bool = True
+
+
+@pytest.mark.parametrize("flash", ["auto", "on", "off"])
+def test_a_device_is_filled_as_the_context_that_is_then_opened_needs(
+    flash: Literal["auto", "on", "off"], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = plain(tmp_path / "model.gguf")
+    config = EngineConfig(ctx_size=8192, flash_attention=flash)
+    planned = partial(planned_context, config)
+    needed = predict(read_header(path), planned(read_header(path))).total
+    module = sys.modules[devices.__module__]
+    for free, layers in ((needed, 4), (needed - 2 * MIB, 3)):
+        monkeypatch.setattr(module, "devices", lambda free=free: [Card(int(free / 0.9) + 1)])
+        with Model(path, context=planned) as model:
+            assert model.gpu_layers == layers
+            with open_context(model, config) as opened:
+                assert opened.n_ctx == planned(model.header).n_ctx == 8192
+                assert opened.n_batch == planned(model.header).n_batch
 
 
 def test_info_says_what_is_needed(tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:

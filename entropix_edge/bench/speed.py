@@ -10,13 +10,13 @@ import contextlib
 import itertools
 import time
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 
 from ..config import EngineConfig, GenerationConfig
-from ..engine import Engine, open_context
+from ..engine import Engine, open_context, planned_context
 from ..errors import ContextError
 from ..llama import Completion, Context, Model, RawLoop
 from ..metrics import describe
@@ -149,7 +149,7 @@ class Bench:
         self._contexts: dict[tuple[AttentionChoice, bool, bool], Context] = {}
         self._config = replace(config, ctx_size=config.ctx_size or max(n_prompt, depth + n_gen) + 64)
         self.model = self._stack.enter_context(
-            Model(path, gpu_layers=config.gpu_layers, n_ctx=self._config.ctx_size or 0, mmap=config.mmap)
+            Model(path, gpu_layers=config.gpu_layers, context=partial(planned_context, self._config), mmap=config.mmap)
         )
 
     def __enter__(self) -> Self:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.filesize import decimal
 
-from ..config import DEFAULT_CTX_SIZE, DEFAULT_PRESET, EngineConfig
+from ..config import DEFAULT_PRESET, EngineConfig
 from ..errors import ConfigError
 from ..storage import fingerprint
 from ..strategy import load_preset
@@ -104,14 +104,11 @@ def facts(path: Path, header: Header) -> list[tuple[str, object]]:
 
 def _memory(header: Header) -> tuple[int, Memory]:
     """Tokens of context, and the memory that is needed, where nothing but the model is named."""
-    from ..llama import Shape, default_batch, predict
+    from ..engine import planned_context
+    from ..llama import predict
 
-    config = EngineConfig()
-    n_ctx = min(header.context_length or DEFAULT_CTX_SIZE, DEFAULT_CTX_SIZE)
-    n_batch = min(default_batch(n_ctx, header.n_heads or 0, scores=False), n_ctx)
-    sequences = config.sequences + config.forks
-    shape = Shape(n_ctx=n_ctx, n_batch=n_batch, sequences=sequences, flash_attention=True, taps=True)
-    return n_ctx, predict(header, shape)
+    shape = planned_context(EngineConfig(), header)
+    return shape.n_ctx, predict(header, shape)
 
 
 def _memory_told(header: Header) -> str:

@@ -1,8 +1,8 @@
 """The engine: an open model that answers prompts."""
 
 from .engine import Engine
-from .opening import open_context, prepare
+from .opening import open_context, planned_context, prepare
 from .prompt import PromptTokenizer
 from .reply import Reply, ReplyStream
 
-__all__ = ["Engine", "PromptTokenizer", "Reply", "ReplyStream", "open_context", "prepare"]
+__all__ = ["Engine", "PromptTokenizer", "Reply", "ReplyStream", "open_context", "planned_context", "prepare"]

@@ -7,11 +7,11 @@ import logging
 import secrets
 import threading
 from collections import deque
-from functools import cached_property
+from functools import cached_property, partial
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, Self
 
-from ..config import DEFAULT_CTX_SIZE, DEFAULT_MODEL, DEFAULT_PRESET, EngineConfig, GenerationConfig, Preset
+from ..config import DEFAULT_MODEL, DEFAULT_PRESET, EngineConfig, GenerationConfig, Preset
 from ..decoding import GROWTH, Scheduler, Task, generate
 from ..errors import ContextError, Hint, PromptError, TemplateError
 from ..hub import resolve
@@ -19,7 +19,7 @@ from ..llama import Model, read_state, write_state
 from ..storage import config_folder, fingerprint
 from ..strategy import load_fitted, load_preset, thresholds
 from ..text import Renderer
-from .opening import open_context, prepare
+from .opening import open_context, planned_context, prepare
 from .prompt import PromptTokenizer
 from .reply import Reply, ReplyStream
 
@@ -90,7 +90,7 @@ class Engine:
                 Model(
                     path,
                     gpu_layers=config.gpu_layers,
-                    n_ctx=config.ctx_size or DEFAULT_CTX_SIZE,
+                    context=partial(planned_context, config),
                     mmap=config.mmap,
                     cancelled=cancelled,
                 )

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from .. import native
 from ..config import DEFAULT_CTX_SIZE
 from ..errors import ConfigError
-from ..llama import Context
+from ..llama import Context, plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..config import EngineConfig
-    from ..llama import Model
+    from ..llama import Header, Model, Shape
 
 logger = logging.getLogger("entropix_edge")
 
@@ -22,6 +22,20 @@ logger = logging.getLogger("entropix_edge")
 def prepare(config: EngineConfig) -> None:
     """Compile the kernels where that was not done on this machine, while an interrupt is still an interrupt."""
     native.prepare([native.KERNELS] if config.attention == "off" else [native.KERNELS, native.TAP])
+
+
+def planned_context(config: EngineConfig, header: Header) -> Shape:
+    """The context that `open_context` will make, as far as memory depends on it, before the model is open."""
+    return plan(
+        _tokens(config, header.context_length or DEFAULT_CTX_SIZE),
+        header.n_heads or 0,
+        batch_size=config.batch_size,
+        sequences=config.sequences + config.forks,
+        flash_attention=config.flash_attention,
+        watched=config.attention != "off",
+        exact=config.exact,
+        pooled=config.pooled,
+    )
 
 
 def open_context(model: Model, config: EngineConfig, cancelled: Callable[[], bool] = lambda: False) -> Context:
@@ -47,17 +61,17 @@ def open_context(model: Model, config: EngineConfig, cancelled: Callable[[], boo
 
 
 def _context_size(config: EngineConfig, model: Model) -> int:
-    if config.ctx_size is None:
-        return min(model.n_ctx_train, DEFAULT_CTX_SIZE)
-    if config.ctx_size == 0:
-        return model.n_ctx_train
-    if config.ctx_size > model.n_ctx_train and config.sequences == 1:
+    if (config.ctx_size or 0) > model.n_ctx_train and config.sequences == 1:
         logger.warning(
             "a context of %d tokens is more than the %d this model was trained for: replies may degrade",
             config.ctx_size,
             model.n_ctx_train,
         )
-    return config.ctx_size
+    return _tokens(config, model.n_ctx_train)
+
+
+def _tokens(config: EngineConfig, trained: int) -> int:
+    return min(trained, DEFAULT_CTX_SIZE) if config.ctx_size is None else config.ctx_size or trained
 
 
 def _watched_layers(config: EngineConfig, model: Model) -> tuple[int, ...]:

@@ -3,7 +3,7 @@
 from .context import Context
 from .devices import Device, can_repack, devices, llama_cpp_version, system_info
 from .header import Header, read_header
-from .memory import Memory, Shape, default_batch, predict
+from .memory import Memory, Shape, plan, predict
 from .model import Model
 from .raw import RAW_PROCESS, Completion, RawLoop
 from .state import read_state, write_state
@@ -21,9 +21,9 @@ __all__ = [
     "Shape",
     "Vocabulary",
     "can_repack",
-    "default_batch",
     "devices",
     "llama_cpp_version",
+    "plan",
     "predict",
     "read_header",
     "read_state",

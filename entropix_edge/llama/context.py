@@ -17,7 +17,7 @@ from .attention import AttentionTap
 from .library import Watch, fresh_errors, llama_functions
 from .lifetime import Handle, forget_handles, has_computed, watch_for_forks
 from .machine import available_memory, default_threads
-from .memory import Shape, default_batch, predict
+from .memory import Shape, plan, predict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -34,18 +34,6 @@ _FLASH = {
 }
 _ABORTED = 2
 _NO_ABORT = llama.ggml_abort_callback()  # a null pointer
-
-
-def _flash_attention(*, pooled: bool, exact: bool) -> str:
-    """What flash attention is where nobody said: "off", or "auto", which llama.cpp makes on where devices have it."""
-    if exact:
-        reason = "it would round an exact cache"
-    elif not pooled:
-        reason = "single tokens of many parts are faster without it"  # 1.4 times
-    else:
-        return "auto"
-    logger.debug("flash attention is off: %s", reason)
-    return "off"
 
 
 class Batch:
@@ -137,28 +125,26 @@ class Context:
     ) -> None:
         self.model = model
         self.sequences = sequences
-        if flash_attention == "auto":
-            flash_attention = _flash_attention(pooled=pooled, exact=exact)
-        scores = bool(layers) and flash_attention == "off"
-        self.n_batch = min(batch_size or default_batch(n_ctx, model.n_head, scores=scores), n_ctx)
-        self.n_batch = max(self.n_batch, sequences)
-        cache_type = llama.GGML_TYPE_F32 if exact else llama.GGML_TYPE_F16
-        shape = Shape(
-            n_ctx=n_ctx,
-            n_batch=self.n_batch,
+        shape = plan(
+            n_ctx,
+            model.n_head,
+            batch_size=batch_size,
             sequences=sequences,
+            flash_attention=flash_attention,
+            watched=bool(layers),
+            exact=exact,
             pooled=pooled,
-            flash_attention=flash_attention != "off",
-            taps=bool(layers),
-            type_k=cache_type,
-            type_v=cache_type,
         )
+        self.n_batch = shape.n_batch
         self._check_memory(shape)
         self._watch = Watch(cancelled)
         self._abort = llama.ggml_abort_callback(self._watch.asked)
         self.threads = threads or default_threads()
         params = self._params(shape, threads_batch)
-        params.flash_attn_type = _FLASH[flash_attention]
+        params.flash_attn_type = _FLASH[flash_attention if shape.flash_attention else "off"]
+        if flash_attention == "auto" and not shape.flash_attention:
+            reason = "it would round an exact cache" if exact else "single tokens of many parts are faster without it"
+            logger.debug("flash attention is off: %s", reason)
         self.tap = self._watch_layers(layers, shape, params) if layers else None
         self._tap = self.tap  # llama.cpp holds its address until the end
         self._stack = contextlib.ExitStack()

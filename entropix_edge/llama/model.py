@@ -15,7 +15,7 @@ from .devices import model_params, offload
 from .header import Header, read_header
 from .library import Watch, fresh_errors, initialise
 from .lifetime import Handle, forget_handles
-from .memory import Shape, default_batch, predict
+from .memory import Shape, plan, predict
 from .vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Model:
     Args:
         path: of the file.
         gpu_layers: "auto", "all", or how many layers to offload.
-        n_ctx: tokens of context to leave room for on a device.
+        context: the context to leave room for on a device; asked once the file's header is read.
         mmap: map the file instead of reading it.
         vocabulary_only: load the tokenizer and nothing else.
         cancelled: asked during the load; True stops it.
@@ -53,7 +53,7 @@ class Model:
         path: Path,
         *,
         gpu_layers: int | str = "auto",
-        n_ctx: int = 4096,
+        context: Callable[[Header], Shape] = lambda header: plan(4096, header.n_heads or 0),
         mmap: bool = True,
         vocabulary_only: bool = False,
         cancelled: Callable[[], bool] = lambda: False,
@@ -67,7 +67,10 @@ class Model:
         params = model_params()
         params.vocab_only = vocabulary_only
         params.load_mode = llama.LLAMA_LOAD_MODE_MMAP if mmap else llama.LLAMA_LOAD_MODE_NONE
-        self.gpu_layers = 0 if vocabulary_only else self._offload(gpu_layers, n_ctx)
+        self.gpu_layers = 0
+        if gpu_layers != 0 and not vocabulary_only:
+            needed = predict(self.header, context(self.header)).total
+            self.gpu_layers = offload(gpu_layers, self.header.n_layers or 0, needed)
         params.n_gpu_layers = self.gpu_layers
         overrides = _without(self.header.absent_tokens)
         params.kv_overrides = overrides
@@ -93,13 +96,6 @@ class Model:
         self.n_head: int = llama.llama_model_n_head(self.handle) if known else 0
         self.n_ctx_train: int = llama.llama_model_n_ctx_train(self.handle) if known else 0
         self.n_vocab: int = self.vocabulary.size
-
-    def _offload(self, gpu_layers: int | str, n_ctx: int) -> int:
-        if gpu_layers == 0:
-            return 0
-        n_batch = default_batch(n_ctx, self.header.n_heads or 0, scores=True)
-        needed = predict(self.header, Shape(n_ctx=n_ctx, n_batch=n_batch)).total
-        return offload(gpu_layers, self.header.n_layers or 0, needed)
 
     @property
     def is_recurrent(self) -> bool:
