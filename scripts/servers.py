@@ -87,7 +87,8 @@ async def measure(port: int, clients: int, run: Run) -> None:
     async def client() -> None:
         nonlocal tokens
         while waiting:
-            tokens += await ask(port, waiting.pop(), run)
+            count = await ask(port, waiting.pop(), run)
+            tokens += count  # read after the wait: other clients add to it meanwhile
 
     begun = time.perf_counter()
     await asyncio.gather(*(client() for _ in range(clients)))

@@ -14,7 +14,7 @@ from prometheus_client import (
     generate_latest,
 )
 
-from ..types import BranchEvent, TokenEvent
+from ..types import BranchEvent, Strategy, TokenEvent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -47,6 +47,7 @@ class Metrics:
         self._prompt_tokens = counter("prompt_tokens", "Tokens of prompts.")
         self._cached_tokens = counter("cached_tokens", "Tokens of prompts that were not decoded again.")
         self._generated = counter("generated_tokens", "Tokens of replies.", "strategy")
+        self._by_strategy = {strategy: self._generated.labels(strategy.value) for strategy in Strategy}
         self._decoded_tokens = counter("decoded_tokens", "Tokens decoded beyond prompts, branches not kept included.")
         self._branches = counter("branches", "Branches of forks.", "kept")
         self._running = gauge("replies_running", "Replies that are being generated.")
@@ -82,7 +83,7 @@ class Metrics:
             if isinstance(event, BranchEvent):
                 self._branches.labels(str(event.kept).lower()).inc()
             elif isinstance(event, TokenEvent) and event.strategy and event.metrics:
-                self._generated.labels(event.strategy.value).inc()
+                self._by_strategy[event.strategy].inc()
                 self._entropy.observe(event.metrics.entropy)
 
     def first_token(self, seconds: float) -> None:

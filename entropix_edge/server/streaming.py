@@ -7,7 +7,6 @@ replies are to be finished, and replaces uvicorn's handler of signals for the wh
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from typing import TYPE_CHECKING
 
 from starlette.responses import Response
@@ -16,7 +15,7 @@ from .errors import ApiError
 from .ticket import GoneError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import Callable
 
     from starlette.types import Receive, Scope, Send
 
@@ -74,6 +73,46 @@ class Whole(_Watched):
         await Response(self._answer.whole(), media_type="application/json")(scope, receive, send)
 
 
+class _Pace:
+    """Watches how a stream comes on: one timer for all its pieces, where a timeout around each would cost 30 µs.
+
+    Args:
+        ping: called where nothing was sent for so many seconds.
+        stalled: called where the client did not read for so many seconds.
+        settings: how many.
+    """
+
+    def __init__(self, ping: Callable[[], None], stalled: Callable[[], None], settings: Settings) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._ping = ping
+        self._stalled = stalled
+        self._settings = settings
+        self._shortest = min(settings.ping, settings.stall)
+        self._since = self._loop.time()
+        self._sending = False
+        self._timer = self._loop.call_later(self._shortest, self._look)
+
+    def begin(self) -> None:
+        """A piece is being sent."""
+        self._since, self._sending = self._loop.time(), True
+
+    def end(self) -> None:
+        """It is sent."""
+        self._since, self._sending = self._loop.time(), False
+
+    def close(self) -> None:
+        """Watch no longer."""
+        self._timer.cancel()
+
+    def _look(self) -> None:
+        now = self._loop.time()
+        due = self._since + (self._settings.stall if self._sending else self._settings.ping)
+        if now >= due:
+            (self._stalled if self._sending else self._ping)()
+            due = now + self._shortest
+        self._timer = self._loop.call_at(min(due, now + self._shortest), self._look)
+
+
 class EventStream(_Watched):
     """An answer that is sent as it is generated.
 
@@ -84,8 +123,18 @@ class EventStream(_Watched):
     media_type = "text/event-stream"
 
     async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
-        pieces = self._pieces()
-        first = await anext(pieces)
+        def stalled() -> None:
+            self._ticket.fail(GoneError("it does not read"))
+            scope["state"]["abort"]()  # then `send` comes back
+
+        self._pace = _Pace(self._ticket.nudge, stalled, self._settings)
+        try:
+            await self._stream(scope, send)
+        finally:
+            self._pace.close()
+
+    async def _stream(self, scope: Scope, send: Send) -> None:
+        first = await self._piece()
         headers = [
             (b"content-type", b"text/event-stream; charset=utf-8"),
             (b"cache-control", b"no-store"),
@@ -94,8 +143,8 @@ class EventStream(_Watched):
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await self._send(send, self._answer.opening() + first)
         try:
-            async for piece in pieces:
-                if piece:
+            while not self._answer.finished:
+                if piece := await self._piece():
                     await self._send(send, piece)
         except ApiError as error:
             scope["outcome"] = error.code
@@ -105,25 +154,17 @@ class EventStream(_Watched):
             await self._send(send, self._answer.closing())
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _pieces(self) -> AsyncIterator[bytes]:
-        """What to send, a decode at a time; a ping where nothing came for long."""
-        while not self._answer.finished:
-            try:
-                async with asyncio.timeout(self._settings.ping):
-                    found = await self._ticket.news()
-            except TimeoutError:
-                yield _PING
-            else:
-                yield b"".join([self._answer.take(news) for news in found])
+    async def _piece(self) -> bytes:
+        """What has come since the last piece; a ping where nothing came for long."""
+        found = await self._ticket.news()
+        return b"".join([self._answer.take(news) for news in found]) if found else _PING
 
     async def _send(self, send: Send, piece: bytes) -> None:
-        """Send a piece, unless the client does not read.
+        """Send a piece.
 
         Raises:
-            GoneError: it did not for too long.
+            GoneError: the client did not read for too long, or has gone.
         """
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._settings.stall):
-                await send({"type": "http.response.body", "body": piece, "more_body": True})
-            return
-        raise GoneError("it does not read")
+        self._pace.begin()
+        await send({"type": "http.response.body", "body": piece, "more_body": True})
+        self._pace.end()

@@ -65,7 +65,7 @@ class Ticket:
         self._changed.set()
 
     async def news(self) -> list[News]:
-        """What has come since the last time; waits for something to come.
+        """What has come since the last time; waits for something to come, or for a nudge.
 
         Raises:
             ApiError: the request has failed.
@@ -80,6 +80,10 @@ class Ticket:
         self._news.clear()
         self._unread = 0
         return found
+
+    def nudge(self) -> None:
+        """Let who waits for news go on without any."""
+        self._changed.set()
 
     def fail(self, failure: Exception) -> None:
         """End it; who waits for news is given the failure."""
