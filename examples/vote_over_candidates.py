@@ -3,7 +3,7 @@
 import sys
 
 from entropix_edge import CandidateEvent, Deliberation, Engine, EngineConfig, GenerationConfig, VotingConfig
-from entropix_edge.sessions import extract
+from entropix_edge.text import extract
 
 problem = sys.argv[1] if len(sys.argv) > 1 else "I have 12 eggs and use 5. How many are left?"
 

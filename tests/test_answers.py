@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from entropix_edge.errors import ConfigError
-from entropix_edge.sessions import extract, locate, right
+from entropix_edge.text import extract, locate, right
 
 
 @pytest.mark.parametrize(

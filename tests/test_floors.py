@@ -12,7 +12,7 @@ FLOORS = [
     {"errors", "types", "ranges", "config", "storage", "encoding"},
     {"native"},
     {"llama", "text", "hub", "metrics", "checks"},
-    {"strategy", "sampling"},
+    {"strategy", "sampling", "confidence"},
     {"decoding"},
     {"engine"},
     {"sessions"},

@@ -29,7 +29,7 @@ from entropix_edge.evaluation.records import (
 )
 from entropix_edge.evaluation.run import Meter, Run, questions
 from entropix_edge.evaluation.tasks import Problem
-from entropix_edge.sessions import locate
+from entropix_edge.text import locate
 from entropix_edge.types import (
     Alternative,
     AttentionMetrics,

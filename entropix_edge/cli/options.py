@@ -328,7 +328,7 @@ class CandidateOptions(NamedTuple):
         if self.answer and self.deliberate is None:
             raise click.UsageError("--answer tells which answer each candidate votes for: give --deliberate N too")
         if self.answer:
-            from ..sessions import check_extractor
+            from ..text import check_extractor
 
             check_extractor(self.answer)
 
@@ -342,6 +342,6 @@ class CandidateOptions(NamedTuple):
 
     def answer_of(self, text: str) -> str | None:
         """The answer in a reply by which it votes."""
-        from ..sessions import extract
+        from ..text import extract
 
         return extract(text, self.answer) if self.answer else None

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ..engine import Reply
-    from ..sessions import Found
+    from ..text import Found
     from ..types import TokenEvent
     from .results import Result
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from ..config import GenerationConfig
 from ..errors import EntropixError
-from ..sessions import Deliberation, extract, locate, right
+from ..sessions import Deliberation
+from ..text import extract, locate, right
 from ..types import FinishReason
 from .code import run_tests
 from .policies import policy

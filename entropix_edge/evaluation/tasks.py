@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..encoding import decode_text
 from ..errors import ConfigError, EncodingError
-from ..sessions import check_extractor, extract
+from ..text import check_extractor, extract
 
 if TYPE_CHECKING:
     from ..text import Message

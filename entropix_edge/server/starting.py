@@ -6,9 +6,9 @@ import dataclasses
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from ..sessions import Deliberation, VotingConfig, extract
+from ..sessions import Deliberation, VotingConfig
 from ..strategy import override
-from ..text import clean
+from ..text import clean, extract
 from .errors import too_long
 from .worker import BestOf
 

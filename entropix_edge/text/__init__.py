@@ -1,8 +1,22 @@
-"""Chat templates into prompts, token bytes into text, stop strings."""
+"""Chat templates into prompts, token bytes into text, stop strings, answers in texts."""
 
+from .answers import Found, check_extractor, extract, locate, right
 from .messages import ControlText, Message, as_messages, clean
 from .renderer import Renderer
 from .stream import TextStream
 from .template import ChatTemplate
 
-__all__ = ["ChatTemplate", "ControlText", "Message", "Renderer", "TextStream", "as_messages", "clean"]
+__all__ = [
+    "ChatTemplate",
+    "ControlText",
+    "Found",
+    "Message",
+    "Renderer",
+    "TextStream",
+    "as_messages",
+    "check_extractor",
+    "clean",
+    "extract",
+    "locate",
+    "right",
+]
