@@ -50,6 +50,7 @@ def test_a_wrong_number_is_set_right(text: str, right: str | None) -> None:
         "10 / 3 = 3 left",  # rounded
         "1 / 4 = 25% of it",
         "15 / 60 = 25 percent",
+        "0.2 * 100 = 20% of",
         "2 * 3 = 6",  # may go on: 60
         "2 * (3 + 4) = 2 * 7 = ",  # goes on as an expression
         "2 * 7 = 2 \\times 7",
@@ -121,6 +122,22 @@ def test_it_agrees_with_exact_arithmetic(first: int, second: int, sign: str, sho
         assert abs(Fraction(correction.right) - value) < Fraction(1, 100)
         again = check_arithmetic(f"So {first} {sign} {second} = {correction.right} and")
         assert again is None, "what it puts there it accepts"
+
+
+@given(
+    first=st.integers(0, 10**7),
+    second=st.integers(0, 10**7),
+    separator=st.sampled_from(["", ",", "{,}"]),
+    end=st.sampled_from([" and", ".", ", so", "\\)", " \\]", "%", "\n", ".5 x"]),
+)
+@example(first=35_000, second=35_000, separator=",", end=" and")
+def test_a_number_that_comes_a_character_at_a_time_is_not_corrected_before_its_end(
+    first: int, second: int, separator: str, end: str
+) -> None:
+    number = f"{first + second:,}".replace(",", separator)
+    text = f"So {first} + {second} = {number}{end}"
+    for length in range(1, len(text)):
+        assert number_in_progress(text[:length]) or check_arithmetic(text[:length]) is None
 
 
 @given(st.text(alphabet='0123456789+-*/^()=.,$%x \\frac{}\n`"times', max_size=80))

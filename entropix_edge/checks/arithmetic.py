@@ -21,7 +21,7 @@ _DIGITS = r"\d+(?:(?:,|\{,\})\d{3})*(?:\.\d+)?"
 _RESULT = re.compile(rf"=\s*(?P<currency>\\?[$€£]\s*)?(?P<number>[-−]?{_DIGITS})(?P<after>[^=]*)\Z")
 _OPERATOR = r"[-+*/^−–×÷·xX]|\\(?:times|cdot|div|frac|pm|over)"
 _GOES_ON = re.compile(rf"[ \t]*(?:{_OPERATOR}(?!\w)|\\(?:times|cdot|div|frac|pm|over)|:\s*\d|\()|[A-Za-z]")
-_UNDECIDED = re.compile(r"(?:[.,]|\{|\{,|\{,\})?|[ \t]+|[ \t]*\\[a-z]*|[ \t]*[-−–*xX:]")
+_UNDECIDED = re.compile(r"(?:\.|\{|(?:,|\{,\}?)\d{0,2})?|[ \t]+|[ \t]*\\[a-z]*|[ \t]*[-−–*xX:]")
 _REPLACED = (
     (re.compile(r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}"), r"((\1)/(\2))"),
     (re.compile(r"\\(?:times|cdot)|[×·]|(?<=[\d)\s])[xX](?=[\s(\d])"), "*"),
@@ -84,10 +84,10 @@ def check_arithmetic(text: str, *, finished: bool = False) -> Correction | None:
         return None
     expression, value = read
     found = match["number"]
-    if match["after"].lstrip().startswith(("%", "\\%")):
-        value *= 100
-    if _agrees(found, value):
+    is_percentage = match["after"].lstrip().startswith(("%", "\\%"))
+    if _agrees(found, value) or (is_percentage and _agrees(found, value * 100)):
         return None
+    value *= 100 if is_percentage and value < 1 else 1
     return Correction(match.start("number"), expression, found, _in_the_form_of(found, value))
 
 
