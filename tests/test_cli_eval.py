@@ -157,6 +157,24 @@ def test_results_go_to_one_file(evaluate: Eval, tmp_path: Path) -> None:
     assert "leave out --out" in error
 
 
+def test_greedys_recording_serves_the_check_where_nothing_is_corrected(
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tasks = tmp_path / "tasks.jsonl"
+    tasks.write_text(json.dumps({"id": "p", "question": "1 and 1?", "answer": 2}))
+    common = ["eval", str(tasks), "-m", str(tiny_model), *["-t", "1", "-n", "8", "-np", "2", "--attention", "off"]]
+    greedy, check = str(tmp_path / "greedy.jsonl.gz"), str(tmp_path / "check.jsonl.gz")
+    assert run([*common, "--policy", "greedy", "--record", greedy]) == 0
+    assert run([*common, "--policy", "greedy+check", "--record", check, "--reuse", greedy]) == 0
+    (first,), (second,) = (read_recording(Path(path))[1] for path in (greedy, check))
+    assert second.candidates[0].text == first.candidates[0].text
+    assert second.key == ("greedy+check", "p", 0)
+    assert second.result.seconds == first.result.seconds, "it was not decoded again"
+    capsys.readouterr()
+    assert run([*common, "--policy", "edge", "--record", check, "--reuse", greedy]) == 2
+    assert "--reuse is for --record with --policy greedy+check" in capsys.readouterr().err
+
+
 def test_a_recording_waits_while_there_is_a_file_named_pause(evaluate: Eval, tmp_path: Path) -> None:
     pause = tmp_path / "pause"
     pause.touch()

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from ..engine import Engine
     from ..evaluation.policies import Policy
+    from ..evaluation.records import Record
     from ..evaluation.results import Result
     from ..evaluation.run import Question
     from ..evaluation.tasks import Problem
@@ -110,6 +111,16 @@ class _EvalOptions(NamedTuple):
             "there. While there is a file named `pause` beside it, the run waits.",
         ),
     ]
+    reuse: Annotated[
+        Path | None,
+        click.option(
+            "--reuse",
+            type=click.Path(path_type=Path, dir_okay=False),
+            metavar="FILE.jsonl.gz",
+            help="With --record and the policy greedy+check: a recording of `greedy`, whose replies are taken where "
+            "the check would correct nothing.",
+        ),
+    ]
     baseline: Annotated[
         str, click.option("--baseline", default="greedy", metavar="NAME", help="What gains are over. Default: greedy.")
     ]
@@ -142,6 +153,8 @@ def command(
 
     if options.record and options.out:
         raise click.UsageError("--record keeps the results too: leave out --out")
+    if options.reuse and not (options.record and options.policies == ("greedy+check",)):
+        raise click.UsageError("--reuse is for --record with --policy greedy+check and no other")
     names = list(options.policies or DEFAULT_POLICIES)
     if options.deliberate:
         names.append(f"deliberate:{options.deliberate}")
@@ -212,6 +225,8 @@ def _evaluate(
             if all(policy.sampler != "entropix" for policy in policies):
                 del settings["edge"]
             with open_recording(out, settings) as recording:
+                if options.reuse:
+                    _take_over(options.reuse, settings, asked, recording, engine)
                 _answer(asked, recording, lambda missing: run.record(missing, stopped), lambda record: record.result)
             results = [record.result for record in recording.records]
         else:
@@ -223,6 +238,19 @@ def _evaluate(
     _report([result for result in results if result.problem in known], settings, options)
     console().print(f"Results: {out}", markup=False)
     return EXIT_INTERRUPTED if session.interrupt() else 0
+
+
+def _take_over(
+    path: Path, settings: dict[str, Any], asked: Sequence[Question], recording: Log[Record], engine: Engine
+) -> None:
+    """Record greedy's replies that the check would leave alone."""
+    from ..evaluation.reuse import left_alone
+
+    done = {record.key for record in recording.records}
+    missing = [question for question in asked if question.key not in done]
+    rule = engine.preset("edge").check
+    for record in left_alone(path, settings, missing, rule, engine.model.vocabulary):
+        recording.add(record)
 
 
 def _pausing(record: Path, interrupt: Callable[[], bool]) -> Callable[[], bool]:

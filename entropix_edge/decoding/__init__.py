@@ -2,7 +2,8 @@
 
 from .generation import Task, generate
 from .job import Job
-from .protocols import Cancelled
+from .numbers import NumberWatch
+from .protocols import Cancelled, Vocabulary
 from .scheduler import GROWTH, Scheduler
 
-__all__ = ["GROWTH", "Cancelled", "Job", "Scheduler", "Task", "generate"]
+__all__ = ["GROWTH", "Cancelled", "Job", "NumberWatch", "Scheduler", "Task", "Vocabulary", "generate"]
