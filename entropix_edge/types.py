@@ -371,5 +371,28 @@ class CorrectionEvent:
     right: str
 
 
-SideEvent = BranchEvent | RejectedEvent | RewindEvent | FallbackEvent | CandidateEvent | CorrectionEvent
+@dataclass(frozen=True, slots=True)
+class ConfidenceEvent:
+    """How sure of a finished reply one may be. It comes before the reply's last token.
+
+    Attributes:
+        index: of that token.
+        kind: what the value is: `probability` or `rank`.
+        value: the probability that the answer is right, or the share of the model's replies that were less sure.
+        answer: that the probability is about; None for a rank.
+        compared: on how many answers, or replies, the value rests.
+        least_sure: tokens that carry the answer, by index, the least sure first; none where the model was sure.
+    """
+
+    index: int
+    kind: str
+    value: float
+    answer: str | None
+    compared: int
+    least_sure: tuple[int, ...] = ()
+
+
+SideEvent = (
+    BranchEvent | RejectedEvent | RewindEvent | FallbackEvent | CandidateEvent | CorrectionEvent | ConfidenceEvent
+)
 Event = TokenEvent | SideEvent

@@ -17,6 +17,7 @@ from entropix_edge.sessions import Deliberation, VotingConfig
 from entropix_edge.types import (
     BranchEvent,
     CandidateEvent,
+    ConfidenceEvent,
     CorrectionEvent,
     Event,
     FallbackEvent,
@@ -104,6 +105,8 @@ def encoded(event: Event) -> list[Any]:
                 round(event.confidence, 3),
                 event.kept,
             ]
+        case ConfidenceEvent():
+            return ["confidence", event.index, event.kind, round(event.value, 3)]
 
 
 def record(folder: Path) -> dict[str, list[list[Any]]]:

@@ -246,7 +246,7 @@ def test_json_is_what_generate_prints(do: Do, shell: Shell) -> None:
     do("hello")
     record = json.loads(do("/json")[1])
     turn = shell.talk.conversation.turns[-1]
-    assert set(record) == {"model", "text", "finish_reason", "seed", "stats", "tokens"}
+    assert set(record) == {"model", "text", "finish_reason", "seed", "confidence", "stats", "tokens"}
     assert record["text"] == turn.text
     assert [token["token_id"] for token in record["tokens"]] == list(turn.reply_ids)
     assert all(len(token["alternatives"]) == 5 for token in record["tokens"])

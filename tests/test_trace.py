@@ -22,6 +22,7 @@ from entropix_edge.types import (
     AttentionMetrics,
     BranchEvent,
     CandidateEvent,
+    ConfidenceEvent,
     CorrectionEvent,
     Event,
     FallbackEvent,
@@ -60,6 +61,7 @@ SIDE = [
     st.builds(FallbackEvent, COUNT, STRATEGY, TEXT),
     st.builds(CorrectionEvent, COUNT, TOKENS, TEXT, TEXT, TEXT, TEXT),
     st.builds(CandidateEvent, COUNT, TOKENS, TEXT, NUMBER, st.none() | TEXT, st.booleans()),
+    st.builds(ConfidenceEvent, COUNT, TEXT, NUMBER, st.none() | TEXT, COUNT, TOKENS),
 ]
 
 

@@ -14,14 +14,13 @@ from entropix_edge.render.why import (
     closer,
     end_of,
     overview,
-    percent,
     places,
     places_of,
-    quoted,
     told,
     unsure_first,
     walk,
 )
+from entropix_edge.render.words import percent, quoted
 from entropix_edge.types import (
     Alternative,
     AttentionMetrics,

@@ -34,13 +34,14 @@ def reply_record(engine: Engine, reply: Reply, *, startup_seconds: float, altern
         startup_seconds: before the prompt: reading the model.
         alternatives: whether its events name them.
     """
-    from ..render import Stats, as_record
+    from ..render import Stats, as_record, confidence_record
 
     record: dict[str, Any] = {
         "model": str(engine.model.path.name),
         "text": reply.text,
         "finish_reason": reply.finish_reason,
         "seed": reply.seed,
+        "confidence": confidence_record(reply.confidence, reply.events),
         "stats": Stats(reply, startup_seconds=startup_seconds).as_record(),
     }
     if alternatives:

@@ -11,14 +11,14 @@ from functools import cached_property, partial
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, Self
 
-from ..config import DEFAULT_MODEL, DEFAULT_PRESET, EngineConfig, GenerationConfig, Preset
+from ..config import DEFAULT_MODEL, DEFAULT_PRESET, EngineConfig, GenerationConfig
 from ..decoding import GROWTH, Scheduler, Task, generate
 from ..errors import ContextError, Hint, PromptError, TemplateError
 from ..hub import resolve
 from ..llama import Model, read_state, write_state
-from ..storage import config_folder, fingerprint
-from ..strategy import load_fitted, load_preset, thresholds
+from ..storage import fingerprint
 from ..text import Renderer
+from .fitted import Fitted
 from .opening import open_context, planned_context, prepare
 from .prompt import PromptTokenizer
 from .reply import Reply, ReplyStream
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from ..config import Preset
     from ..decoding import Job
     from ..hub import Progress
     from ..llama import Context
@@ -53,7 +54,7 @@ class Engine:
         )
         self._decoding = threading.RLock()
         self._closed = False
-        self._told = False  # whose thresholds are used
+        self.fits = Fitted(model.path)
 
     @classmethod
     def open(
@@ -106,15 +107,10 @@ class Engine:
         """The layers whose attention is measured; none where it cannot be."""
         return self.context.tap.layers if self.context.tap else ()
 
-    @cached_property
+    @property
     def fitted(self) -> Preset | None:
         """The default preset with thresholds fitted to this model; None where `calibrate` has not been run."""
-        found = folder = None
-        with contextlib.suppress(OSError):  # a user without a home
-            folder = config_folder() / "presets"
-        with contextlib.suppress(OSError):  # the file is gone, which an open model does not mind
-            found = load_fitted(fingerprint(self.model.path), folder)
-        return found
+        return self.fits.preset
 
     def preset(self, name: str = DEFAULT_PRESET) -> Preset:
         """A preset by name, or by a TOML file's path; the default one fitted to this model, where that was done.
@@ -122,7 +118,7 @@ class Engine:
         Raises:
             ConfigError: no such preset, or one that does not hold.
         """
-        return (self.fitted if name == DEFAULT_PRESET else None) or load_preset(name)
+        return self.fits.preset_named(name)
 
     def forget(self) -> None:
         """Free what ended replies left in the cache, so that nothing said before reaches what is said next.
@@ -255,7 +251,7 @@ class Engine:
                 They count towards `n_predict`, not as generated; their text comes with the first event.
         """
         self._check_open()
-        preset = config.preset if isinstance(config.preset, Preset) else self.preset(config.preset)
+        preset = self.fits.preset_of(config)
         seed = secrets.randbits(32) if config.seed is None else config.seed
         prompt, begun = self._checked(tokens), self._checked(begin_tokens)
         self._check_length(prompt, begun, config.n_predict)
@@ -264,7 +260,7 @@ class Engine:
         if config.n_predict >= 0:
             reserve = capacity = min(len(prompt) + config.n_predict, capacity)
         if config.sampler == "entropix":
-            self._say_whose_thresholds(preset)
+            self.fits.say_whose_thresholds(preset)
         task = Task(
             preset=preset,
             sampler=config.sampler,
@@ -280,7 +276,14 @@ class Engine:
         generation = generate(prompt, task, self.model.vocabulary, emitted.append)
         job = self._scheduler.add(generation, capacity, (*prompt, *begun), reserve=reserve)
         return ReplyStream(
-            self.step, self._drop, job, emitted, seed=seed, prompt_tokens=len(prompt), begin_tokens=begun
+            self.step,
+            self._drop,
+            job,
+            emitted,
+            seed=seed,
+            prompt_tokens=len(prompt),
+            begin_tokens=begun,
+            judge=None if begun else self.fits.judge(self.fits.policy(config)),
         )
 
     def generate(
@@ -352,15 +355,6 @@ class Engine:
     def _check_open(self) -> None:
         if self._closed:
             raise ContextError("the engine is closed: open it again")
-
-    def _say_whose_thresholds(self, preset: Preset) -> None:
-        """Say once that a reply acts on thresholds that were set on another model."""
-        if self._told or self.fitted is not None or thresholds(preset) != thresholds(load_preset(DEFAULT_PRESET)):
-            return
-        self._told = True
-        logger.warning(
-            "no thresholds are fitted to %s: it uses the default model's until it is calibrated", self.model.path.name
-        )
 
     def _checked(self, tokens: Sequence[int]) -> tuple[int, ...]:
         """Token ids as plain integers, each of this vocabulary."""

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-from ..types import TokenEvent
+from ..types import ConfidenceEvent, TokenEvent
 
 if TYPE_CHECKING:
     from collections import deque
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from ..decoding import Job
     from ..types import Event, FinishReason, SideEvent
+
+    Judge = Callable[[list[Event]], ConfidenceEvent | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +25,8 @@ class Reply:
     Attributes:
         text: what the model said.
         events: the token events that made it.
-        side_events: what else happened: branches, rejected draws, rewinds, strategies that could not act, candidates.
+        side_events: what else happened: branches, rejected draws, rewinds, strategies that could not act, candidates,
+            how sure of it one may be.
         finish_reason: why it ended.
         seed: that repeats it.
         prompt_tokens: how many tokens the prompt was.
@@ -44,6 +47,11 @@ class Reply:
     prompt_seconds: float
     generation_seconds: float
 
+    @property
+    def confidence(self) -> ConfidenceEvent | None:
+        """How sure of it one may be; None where that is not known, or the reply was cut or cancelled."""
+        return next((event for event in self.side_events if isinstance(event, ConfidenceEvent)), None)
+
 
 class ReplyStream:
     """A reply as it is generated: an iterator of token events. Closing it early ends the generation.
@@ -59,6 +67,7 @@ class ReplyStream:
         seed: of its draws.
         prompt_tokens: how many tokens the prompt is.
         begin_tokens: what the reply began with.
+        judge: given all events when the last is there, says how sure of the reply one may be.
     """
 
     def __init__(
@@ -71,6 +80,7 @@ class ReplyStream:
         seed: int,
         prompt_tokens: int,
         begin_tokens: tuple[int, ...] = (),
+        judge: Judge | None = None,
     ) -> None:
         self.seed = seed
         self.prompt_tokens = prompt_tokens
@@ -79,6 +89,7 @@ class ReplyStream:
         self._drop = drop
         self._job = job
         self._emitted = emitted
+        self._judge = judge
         self._events: list[Event] = []
         self._start_time = self._last_time = time.perf_counter()
         self._first_time = 0.0
@@ -150,7 +161,11 @@ class ReplyStream:
         return bool(self._emitted) or self._job.ended
 
     def _take(self) -> Event:
-        event = self._emitted.popleft()
+        event = self._emitted[0]
+        confidence = None
+        if self._judge and isinstance(event, TokenEvent) and event.finish_reason:
+            confidence, self._judge = self._judge([*self._events, event]), None
+        event = confidence or self._emitted.popleft()
         now = time.perf_counter()
         self._first_time = self._first_time or now
         self._last_time = now

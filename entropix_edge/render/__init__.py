@@ -6,16 +6,21 @@
 from .stats import Stats
 from .terminal import TextPrinter, legend, visible
 from .trace import Trace, TraceWriter, as_record, check_replaceable, finite, read_trace
+from .words import NAMED_ALTERNATIVES, confidence_record, in_short, told
 
 __all__ = [
+    "NAMED_ALTERNATIVES",
     "Stats",
     "TextPrinter",
     "Trace",
     "TraceWriter",
     "as_record",
     "check_replaceable",
+    "confidence_record",
     "finite",
+    "in_short",
     "legend",
     "read_trace",
+    "told",
     "visible",
 ]

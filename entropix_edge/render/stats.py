@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..types import BranchEvent, CorrectionEvent, Origin, RejectedEvent, RewindEvent, Strategy
 from .terminal import STYLES
+from .words import told
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -57,6 +58,7 @@ class Stats:
         self.mean_varentropy = _mean([metrics.varentropy for metrics in measured])
         seen = [metrics.attention.entropy for metrics in measured if metrics.attention]
         self.mean_attention_entropy = _mean(seen) if seen else None
+        self.confidence = told(reply.confidence, reply.events) if reply.confidence else None
         self.peak_memory = peak_memory()
 
     @property
@@ -96,6 +98,7 @@ class Stats:
     def table(self, **facts: object) -> Table:
         """A table for the terminal, with further facts below."""
         from rich.table import Table
+        from rich.text import Text
 
         table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
         rate, first = self.prompt_rate, self.prompt_seconds
@@ -105,6 +108,8 @@ class Stats:
         table.add_row("entropy", f"{self.mean_entropy:.2f} bits, varentropy {self.mean_varentropy:.2f} bits²")
         if self.mean_attention_entropy is not None:
             table.add_row("attention", f"entropy {self.mean_attention_entropy:.2f} bits")
+        if self.confidence:
+            table.add_row("confidence", Text(self.confidence))
         for strategy in STYLES:
             if self.strategies[strategy]:
                 name = f"{strategy.value} {strategy.quadrant}"

@@ -12,7 +12,16 @@ from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args, get_origin, get_type_hints
 
 from ..errors import ConfigError
-from ..types import BranchEvent, CandidateEvent, CorrectionEvent, FallbackEvent, RejectedEvent, RewindEvent, TokenEvent
+from ..types import (
+    BranchEvent,
+    CandidateEvent,
+    ConfidenceEvent,
+    CorrectionEvent,
+    FallbackEvent,
+    RejectedEvent,
+    RewindEvent,
+    TokenEvent,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,6 +38,7 @@ _KINDS: dict[type[SideEvent], str] = {
     FallbackEvent: "fallback",
     CandidateEvent: "candidate",
     CorrectionEvent: "correction",
+    ConfidenceEvent: "confidence",
 }
 
 logger = logging.getLogger("entropix_edge")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
-from .why import end_of, percent, places, quoted
+from .why import end_of, places
+from .words import percent, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

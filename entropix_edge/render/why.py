@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 from ..types import (
     BranchEvent,
     CandidateEvent,
+    ConfidenceEvent,
     CorrectionEvent,
     FallbackEvent,
     Origin,
@@ -18,7 +18,9 @@ from ..types import (
     Strategy,
     TokenEvent,
 )
+from . import words
 from .terminal import MEANINGS, STYLES, style_of, visible
+from .words import percent, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -75,7 +77,7 @@ def places(events: Iterable[Event]) -> list[Place]:
         if isinstance(event, TokenEvent):
             if event.token_id is not None:
                 tokens.append(event)
-        elif not isinstance(event, CandidateEvent):
+        elif not isinstance(event, CandidateEvent | ConfidenceEvent):
             asides[event.index].append(event)
     reply = []
     corrected = False
@@ -111,19 +113,6 @@ def places_of(reply: Sequence[Place], word: str) -> list[Place]:
 
 
 # --- in words -----------------------------------------------------------------------------------------
-
-
-def quoted(text: str) -> str:
-    """A piece of a reply in a line: between backticks, control characters made visible."""
-    return f"`{visible(text.replace(chr(10), chr(92) + 'n'))}`" if text else "the end of the reply"
-
-
-def percent(logprob: float | None) -> str:
-    """A probability from its natural logarithm."""
-    if logprob is None:
-        return "?"
-    share = 100 * math.exp(logprob)
-    return "under 0.1 %" if share < 0.1 else f"{share:.1f} %" if share < 9.95 else f"{share:.0f} %"
 
 
 def told(place: Place) -> str:
@@ -202,7 +191,7 @@ def overview(events: Sequence[Event], most: int = 6) -> Group:
     reply = places(events)
     shown = unsure_first(reply)
     did = _doings(reply)
-    lines = _candidates(events)
+    lines = _candidates(events) + _confidence(events)
     lines.append(Text(f"{len(reply)} tokens: {_shares(reply)}." + (f" {did}." if did else "")))
     if not shown:
         return Group(*lines, Text("The model was sure all along."))
@@ -358,6 +347,17 @@ def _doings(reply: Sequence[Place]) -> str:
         **counts,
     }
     return ", ".join(f"{count} {name}{'s' * (count > 1)}" for name, count in counts.items() if count)
+
+
+def _confidence(events: Sequence[Event]) -> list[RenderableType]:
+    """How sure of the whole reply one may be, where that is known."""
+    from rich.text import Text
+
+    found = next((event for event in events if isinstance(event, ConfidenceEvent)), None)
+    if found is None:
+        return []
+    said = words.told(found, events)
+    return [Text(f"{said[0].upper()}{said[1:]}.")]
 
 
 def _candidates(events: Iterable[Event]) -> list[RenderableType]:

@@ -7,7 +7,8 @@ import math
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from ..types import BranchEvent, Strategy, TokenEvent
+from ..render import confidence_record
+from ..types import BranchEvent, ConfidenceEvent, Strategy, TokenEvent
 
 if TYPE_CHECKING:
     from ..types import Event, FinishReason
@@ -28,13 +29,18 @@ class Tally:
         self._branches = 0
         self._least_sure: list[tuple[float, int, TokenEvent]] = []  # a heap, the surest first
         self._finish: FinishReason | None = None
+        self._seen: list[TokenEvent] = []
+        self._confidence: ConfidenceEvent | None = None
 
     def note(self, event: Event) -> None:
         """Count an event."""
         if isinstance(event, BranchEvent):
             self._branches += event.kept
+        if isinstance(event, ConfidenceEvent):
+            self._confidence = event
         if not isinstance(event, TokenEvent):
             return
+        self._seen.append(event)
         self._finish = event.finish_reason
         if event.token_id is None or event.metrics is None:
             return
@@ -62,7 +68,7 @@ class Tally:
             "total_entropy": self._entropy,
             "greatest_entropy": self._greatest,
             "perplexity": math.exp(surprise) if surprise < 700 else None,
-            "confidence": 2.0**-mean if tokens else None,
+            "confidence": confidence_record(self._confidence, self._seen),
             "strategies": {strategy.value: self._strategies[strategy] / max(tokens, 1) for strategy in Strategy},
             "branches": self._branches,
             "extra_decoded_tokens": max(source.decoded_tokens - max(tokens - 1, 0), 0),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..text import TextStream
-from ..types import CandidateEvent, Event, Origin, TokenEvent
+from ..types import CandidateEvent, ConfidenceEvent, Event, Origin, TokenEvent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,7 +52,7 @@ def beginning(
     for event in events:
         if isinstance(event, TokenEvent) and event.index < index:
             told.append(event._replace(text=texts[event.index], finish_reason=None))
-        elif not isinstance(event, TokenEvent | CandidateEvent) and event.index < index:
+        elif not isinstance(event, TokenEvent | CandidateEvent | ConfidenceEvent) and event.index < index:
             told.append(event)
     if not events:
         told += [TokenEvent(place, tokens[place], texts[place]) for place in range(index)]

@@ -14,9 +14,10 @@ from collections import defaultdict, deque
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple, Self
 
+from ..confidence import vote_features
 from ..errors import ContextError, Hint
 from ..ranges import set_number
-from ..types import CandidateEvent, FinishReason, TokenEvent
+from ..types import CandidateEvent, ConfidenceEvent, FinishReason, TokenEvent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -50,6 +51,14 @@ class VotingConfig:
 
     def __post_init__(self) -> None:
         set_number(self, "candidates", int, 1, MOST_CANDIDATES)
+
+    @property
+    def name(self) -> str:
+        """What votes are like, in a few words: two that differ are two ways to answer."""
+        return (
+            f"best of {self.candidates}{'' if self.weighted else ', equal votes'}"
+            f"{'' if self.early_stopping else ', all finished'}"
+        )
 
     @property
     def first_wave(self) -> int:
@@ -230,7 +239,23 @@ class Deliberation:
             CandidateEvent(number, each.stream.token_ids, each.stream.text, each.confidence, each.answer, each is best)
             for number, each in enumerate(self._candidates)
         )
-        return replace(chosen, side_events=candidates + chosen.side_events, decoded_tokens=self.decoded_tokens)
+        side_events = tuple(event for event in chosen.side_events if not isinstance(event, ConfidenceEvent))
+        confidence = self._confidence(chosen)
+        side_events = (*candidates, *side_events, *([confidence] if confidence else ()))
+        return replace(chosen, side_events=side_events, decoded_tokens=self.decoded_tokens)
+
+    def _confidence(self, chosen: Reply) -> ConfidenceEvent | None:
+        """How sure of the chosen reply one may be: from the vote, where there was one."""
+        if len(self._candidates) == 1:
+            return chosen.confidence
+        if any(candidate.finish is FinishReason.CANCELLED for candidate in self._candidates):
+            return None
+        votes = vote_features(
+            [each.answer if each.finished else None for each in self._candidates],
+            [(each.total, each.tokens) for each in self._candidates],
+        )
+        fits = self._engine.fits
+        return fits.judge(f"{fits.policy(self._config)}, {self._voting.name}")(chosen.events, votes)
 
     def cancel(self) -> None:
         """End all candidates before the next decode, and start no more."""

@@ -1,0 +1,105 @@
+"""A finished reply's confidence: a probability where one was fitted to replies of its kind, else a rank."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..text import locate
+from ..types import ConfidenceEvent, FinishReason, TokenEvent
+from .features import carrying, features, measured
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ..text import Found
+    from ..types import Event
+    from .features import Measured
+    from .fits import Fit, Rank
+
+_UNSURE = 0.5  # bits: a token with less is not worth naming
+_NAMED = 2
+
+VOTE_SIGNS: Mapping[str, int] = {"agreement": 1, "vote_entropy": -1, "mean_summed_entropy": -1, "mean_mean_entropy": -1}
+"""What several candidates say beyond the one that was chosen, and whether one may be surer where it is higher (1).
+
+`agreement`: the share of the votes for the leading answer; `vote_entropy`: of the shares, in bits; the others: means
+over the candidates that vote, in bits.
+"""
+
+
+class Judge:
+    """Says how sure of a reply one may be.
+
+    Args:
+        fits: to replies generated in the same way.
+        rank: of the model.
+    """
+
+    def __init__(self, fits: Sequence[Fit], rank: Rank | None) -> None:
+        self._fits = fits
+        self._rank = rank
+
+    def __call__(self, events: Sequence[Event], extra: Mapping[str, float] | None = None) -> ConfidenceEvent | None:
+        """The confidence of a reply; None where it was cut or cancelled, or nothing is known of the model.
+
+        A reply that would be of two kinds at once is of none.
+
+        Args:
+            events: of the whole reply.
+            extra: further features: those of a vote.
+        """
+        tokens = [event for event in events if isinstance(event, TokenEvent)]
+        if not tokens or tokens[-1].finish_reason is not FinishReason.STOP:
+            return None
+        text = "".join(event.text for event in tokens)
+        seen = measured(tokens)
+        judged = []
+        for fit in self._fits:
+            if found := locate(text, fit.answer):
+                known = features(seen, text, (found.start, found.end)) | dict(extra or {})
+                if (probability := fit.probability(known)) is not None:
+                    judged.append((fit, found, probability))
+        if len(judged) != 1:
+            return self._ranked(seen, tokens[-1].index)
+        fit, found, probability = judged[0]
+        unsure = _least_sure(seen, text, found)
+        return ConfidenceEvent(tokens[-1].index, "probability", probability, found.answer, fit.problems, tuple(unsure))
+
+    def _ranked(self, seen: Measured, index: int) -> ConfidenceEvent | None:
+        entropies = seen.entropy[~np.isnan(seen.entropy)]
+        if self._rank is None or not entropies.size:
+            return None
+        share = self._rank.share_below(float(entropies.mean(dtype=np.float64)), entropies.size)
+        return ConfidenceEvent(index, "rank", share, None, self._rank.replies)
+
+
+def _least_sure(seen: Measured, text: str, found: Found) -> list[int]:
+    """The places of the tokens that carry an answer and of which the model was not sure, the least sure first."""
+    places = np.flatnonzero(carrying(seen, text, (found.start, found.end)) & (seen.entropy > _UNSURE))
+    order = sorted(places.tolist(), key=lambda place: -float(seen.entropy[place]))
+    return order[:_NAMED]
+
+
+def vote_features(answers: Sequence[str | None], entropies: Sequence[tuple[float, int]]) -> dict[str, float]:
+    """What several candidates say, by name: see `VOTE_SIGNS`; NaN where none votes.
+
+    Args:
+        answers: of each candidate; None where it has no vote.
+        entropies: of each, in bits, summed over its tokens, and how many these are.
+    """
+    votes = Counter(answer for answer in answers if answer is not None)
+    total = votes.total()
+    if not total:
+        return dict.fromkeys(VOTE_SIGNS, math.nan)
+    shares = [count / total for count in votes.values()]
+    voting = [each for answer, each in zip(answers, entropies, strict=True) if answer is not None]
+    return {
+        "agreement": max(shares),
+        "vote_entropy": -math.fsum(share * math.log2(share) for share in shares) + 0.0,
+        "mean_summed_entropy": math.fsum(summed for summed, _count in voting) / total,
+        "mean_mean_entropy": math.fsum(summed / max(count, 1) for summed, count in voting) / total,
+    }

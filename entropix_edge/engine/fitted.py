@@ -1,0 +1,86 @@
+"""What was fitted to a model: thresholds, and how sure of its replies one may be."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from ..confidence import Fits, Judge, load_fits, policy_name
+from ..config import DEFAULT_PRESET, Preset
+from ..storage import config_folder, fingerprint
+from ..strategy import load_fitted, load_preset, thresholds
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ..config import GenerationConfig
+
+logger = logging.getLogger("entropix_edge")
+
+
+class Fitted:
+    """What `calibrate` found out of one model, here or before the package was made; read when it is first asked for.
+
+    Args:
+        model: its file.
+    """
+
+    def __init__(self, model: Path) -> None:
+        self._model = model
+        self._told = False  # whose thresholds are used
+
+    @cached_property
+    def preset(self) -> Preset | None:
+        """The default preset with thresholds fitted to the model; None where `calibrate` has not been run."""
+        mark = self._fingerprint
+        return load_fitted(mark, self._folder("presets")) if mark else None
+
+    @cached_property
+    def confidence(self) -> Fits:
+        """When its answers are right, and how sure its replies are."""
+        mark = self._fingerprint
+        return load_fits(mark, self._folder("confidence")) if mark else Fits()
+
+    def policy(self, config: GenerationConfig) -> str:
+        """The name of how replies are generated, which fits go by."""
+        return policy_name(config.sampler, self.preset_of(config))
+
+    def judge(self, policy: str) -> Judge:
+        """What says how sure of a reply one may be that was generated like that."""
+        return Judge(self.confidence.of(policy), self.confidence.rank)
+
+    def preset_of(self, config: GenerationConfig) -> Preset:
+        """The preset that a reply goes by.
+
+        Raises:
+            ConfigError: there is no such preset, or one that does not hold.
+        """
+        return config.preset if isinstance(config.preset, Preset) else self.preset_named(config.preset)
+
+    def preset_named(self, name: str) -> Preset:
+        """A preset by name or path, the default one as it was fitted. Errors as for `preset_of`."""
+        return (self.preset if name == DEFAULT_PRESET else None) or load_preset(name)
+
+    def say_whose_thresholds(self, preset: Preset) -> None:
+        """Say once that a reply acts on thresholds that were set on another model."""
+        if self._told or self.preset is not None or thresholds(preset) != thresholds(load_preset(DEFAULT_PRESET)):
+            return
+        self._told = True
+        logger.warning(
+            "no thresholds are fitted to %s: it uses the default model's until it is calibrated", self._model.name
+        )
+
+    @cached_property
+    def _fingerprint(self) -> str | None:
+        """None where the file is gone, which an open model does not mind."""
+        with contextlib.suppress(OSError):
+            return fingerprint(self._model)
+        return None
+
+    def _folder(self, name: str) -> Path | None:
+        """One of the user's; None for a user without a home."""
+        with contextlib.suppress(OSError):
+            return config_folder() / name
+        return None
