@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -99,6 +101,41 @@ def test_whatever_the_capacity_each_says_what_it_would_say_alone(
     assert scheduler.free == (sequences, n_ctx)
     scheduler.slots.forget()
     assert not any(context.cells.values())
+
+
+# --- prefixes in common ------------------------------------------------------------------------------
+
+
+class Counted(int):
+    """A token that counts how often it is compared."""
+
+    compared = 0
+    __hash__ = int.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        Counted.compared += 1
+        return int(self) == other
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+
+def test_what_a_prompt_costs_to_match_does_not_grow_with_those_beside_it() -> None:
+    """They wait for the first, share what it has decoded, and come again: what each costs does not grow with them."""
+
+    def comparisons(count: int) -> float:
+        context = ScriptedContext(lambda _held: sure_of(20), n_ctx=count * 220, sequences=count)
+        scheduler = Scheduler(context)
+        before = Counted.compared
+        for _ in range(2):
+            prompts = [[Counted(5 + place % 7) for place in range(200)] + [40 + number] for number in range(count)]
+            running = [Running(scheduler, prompt, 210, task(n_predict=3, capacity=210)) for prompt in prompts]
+            finish(scheduler)
+            assert all(one.tokens == [20] * 3 for one in running)
+        assert sum(len(batch) for batch in context.batches) < 200 + 30 * count, "the beginning was decoded once"
+        return (Counted.compared - before) / count
+
+    assert comparisons(16) < 1.5 * comparisons(4)
 
 
 # --- cancelling -------------------------------------------------------------------------------------
@@ -342,3 +379,11 @@ def test_replies_in_threads_of_their_own_are_what_they_are_alone(engine: Engine)
         thread.join(30)
     assert [together[number] for number in range(6)] == alone
     assert engine.free == (3, 512)
+
+
+def test_scheduling_is_measured_without_a_model() -> None:
+    script = Path(__file__).parents[1] / "scripts" / "scheduling.py"
+    said = subprocess.run(
+        [sys.executable, str(script), "--tokens", "64", "--sequences", "2"], capture_output=True, text=True, check=True
+    )
+    assert [line.split(" | ")[0] for line in said.stdout.splitlines()[2:]] == ["| unlike", "| the next turn", "| alike"]

@@ -24,6 +24,7 @@ class Job:
         cells: cells promised to it now; it gets more as it grows.
         decoded: tokens decoded for it so far, its prompt and all its branches included.
         cached: tokens of its prompt that were in the KV cache already.
+        waits_for: a job that decodes what this one begins with, its slot, and how many tokens of it this one wants.
         ended: nothing more will come of it.
         error: what ended it, where it failed.
     """
@@ -40,6 +41,7 @@ class Job:
     request: Feed | None = None
     rows: list[Row] = field(default_factory=list)  # of branches, until all have theirs
     looks_for_prefix: bool = True  # before its first decode in a slot
+    waits_for: tuple[Job, Slot, int] | None = None
     decoded: int = 0
     cached: int = 0
     ended: bool = False

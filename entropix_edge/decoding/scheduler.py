@@ -15,7 +15,7 @@ from ..errors import ContextError, EntropixError
 from ..types import Cell, Feed, Fork, Keep, Rewind
 from .job import Job
 from .protocols import Cancelled
-from .slots import Slots, common_length
+from .slots import Slots, longest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -249,21 +249,22 @@ class Scheduler:
 
         False while a job that came earlier still decodes that, and it is more than twice what this one holds: it waits.
         """
+        if job.waits_for:
+            earlier_job, its_slot, wanted_of_it = job.waits_for
+            if earlier_job.slot is its_slot and len(its_slot.tokens) < wanted_of_it:
+                return False
+            job.waits_for = None
         own = slot.tokens  # from a cached prefix
         wanted = [*own, *slot.pending][:-1]
-        donors = [(kept, False) for kept in self.slots.cached]
-        donors += [(other.slot, other.number < job.number) for other in self._running if other.slot not in (slot, None)]
-        coming, held, donor = 0, len(own), slot
-        for other, is_earlier in donors:
-            has = common_length(wanted, other.tokens)
-            if has > held:
-                held, donor = has, other
-            if is_earlier:
-                coming = max(coming, common_length(wanted, [*other.tokens, *other.pending]))
-        if coming > max(held, 2 * len(own)):
+        others = {other.slot: other for other in self._running if other.slot and other is not job}
+        held, donor = longest(wanted, [*self.slots.cached, *others], len(own))
+        earlier = [theirs for theirs, other in others.items() if other.number < job.number]
+        coming, theirs = longest(wanted, earlier, max(held, 2 * len(own)), coming=True)
+        if theirs:
+            job.waits_for = others[theirs], theirs, coming
             return False
         job.looks_for_prefix = False
-        if donor is slot or (self._same_shapes and held < len(wanted)):
+        if donor is None or (self._same_shapes and held < len(wanted)):
             return True
         if not self.slots.share(slot, donor, held):
             slot.pending.extendleft(reversed(own))
