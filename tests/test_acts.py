@@ -56,7 +56,7 @@ def acting(tiny: Model, request: pytest.FixtureRequest) -> Iterator[Context]:
     pooled = request.param == "pooled"
     n_ctx = 256 if pooled else 256 * SEQUENCES
     with Context(
-        tiny, threads=1, n_ctx=n_ctx, sequences=SEQUENCES, exact=True, layers=(0, 2), pooled=pooled
+        tiny, threads=1, n_ctx=n_ctx, sequences=SEQUENCES, cache_types=("f32", "f32"), layers=(0, 2), pooled=pooled
     ) as context:
         yield context
 
@@ -64,7 +64,7 @@ def acting(tiny: Model, request: pytest.FixtureRequest) -> Iterator[Context]:
 @pytest.fixture(scope="module")
 def fresh(tiny: Model) -> Iterator[Context]:
     """A context that only decodes."""
-    with Context(tiny, threads=1, n_ctx=256, sequences=1, exact=True, layers=(0, 2)) as context:
+    with Context(tiny, threads=1, n_ctx=256, sequences=1, cache_types=("f32", "f32"), layers=(0, 2)) as context:
         yield context
 
 
@@ -349,8 +349,8 @@ def mamba(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_recurrent_model_forks_exactly(mamba: Path) -> None:
     with (
         Model(mamba) as model,
-        Context(model, threads=1, n_ctx=256, sequences=4, exact=True) as acting,
-        Context(model, threads=1, n_ctx=256, exact=True) as fresh,
+        Context(model, threads=1, n_ctx=256, sequences=4, cache_types=("f32", "f32")) as acting,
+        Context(model, threads=1, n_ctx=256, cache_types=("f32", "f32")) as fresh,
     ):
         emitted: list[int] = []
         final: list[Logits] = []

@@ -50,7 +50,12 @@ def open_context(request: pytest.FixtureRequest, tiny_model: Path) -> Callable[.
 
     def make(layers: Sequence[int], sequences: int = 1) -> Context:
         model = Model(tiny_model)
-        options: dict[str, Any] = {"n_ctx": 256, "flash_attention": "off", "exact": True, "sequences": sequences}
+        options: dict[str, Any] = {
+            "n_ctx": 256,
+            "flash_attention": "off",
+            "cache_types": ("f32", "f32"),
+            "sequences": sequences,
+        }
         context = Context(model, threads=1, layers=layers, **options)
         request.addfinalizer(model.close)
         request.addfinalizer(context.close)

@@ -7,7 +7,6 @@ from typing import Any
 
 import gguf
 import gguf.quants
-import llama_cpp.llama_cpp as llama
 import numpy as np
 import pytest
 from test_attention import OTHER, PROMPT, assert_close, cells, decode
@@ -23,16 +22,13 @@ ALL = (0, 1, 2)
 
 
 @pytest.fixture(params=["host", "device path"])
-def open_still(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., Context]:
+def open_still(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., Context]:
     """Contexts over still models; once more with every tensor read as if it lay on a device."""
 
-    def make(still: Still, layers: Sequence[int] = ALL, key_type: int | None = None, **options: Any) -> Context:
-        if key_type is not None:
-            monkeypatch.setattr(llama, "GGML_TYPE_F16", key_type)  # what a cache that is not exact is made of
+    def make(still: Still, layers: Sequence[int] = ALL, key_type: str = "f32", **options: Any) -> Context:
         model = Model(still.write(tmp_path / "still.gguf"))
-        settings: dict[str, Any] = {"n_ctx": 512, "flash_attention": "on", "exact": key_type is None} | options
+        settings: dict[str, Any] = {"n_ctx": 512, "flash_attention": "on"} | options
+        settings["cache_types"] = (key_type, key_type)
         context = Context(model, threads=1, layers=layers, **settings)
         request.addfinalizer(model.close)
         request.addfinalizer(context.close)
@@ -85,7 +81,7 @@ def test_every_type_of_keys(open_still: Callable[..., Context], name: str) -> No
     kind = gguf.GGMLQuantizationType[name]
     stored = half if name == "F32" else functools.partial(quantised, kind)
     still = Still.random(LLAMA, Shape(n_embd=128, n_head=4, n_head_kv=2))
-    context = open_still(still, key_type=kind.value)
+    context = open_still(still, key_type=kind.name.lower())
     (row,) = decode(context, cells(LONG))
     assert_close(row.attention, still.metrics(LONG, ALL, stored))
     (row,) = decode(context, cells([9], start=len(LONG)))
@@ -94,7 +90,7 @@ def test_every_type_of_keys(open_still: Callable[..., Context], name: str) -> No
 
 def test_keys_of_a_type_that_gguf_cannot_write_are_near(open_still: Callable[..., Context]) -> None:
     still = Still.random(LLAMA, Shape(n_embd=128, n_head=4, n_head_kv=2))
-    (row,) = decode(open_still(still, key_type=gguf.GGMLQuantizationType.IQ4_NL.value), cells(LONG))
+    (row,) = decode(open_still(still, key_type="iq4_nl"), cells(LONG))
     near, wanted = row.attention, still.metrics(LONG, ALL, exact)
     assert near is not None
     assert near.entropy == pytest.approx(wanted.entropy, rel=0.05)
@@ -165,7 +161,7 @@ def test_the_whole_tiny_model_is_near_what_it_is_without_flash_attention(tiny_mo
     """Flash attention sums values in F16, so what reaches deeper layers differs in the third digit."""
     seen = []
     for flash in ("on", "off"):
-        options: dict[str, Any] = {"n_ctx": 256, "layers": ALL, "flash_attention": flash, "exact": True}
+        options: dict[str, Any] = {"n_ctx": 256, "layers": ALL, "flash_attention": flash, "cache_types": ("f32", "f32")}
         with Model(tiny_model) as model, Context(model, threads=1, **options) as context:
             (row,) = decode(context, cells(PROMPT))
             seen.append(row.attention)

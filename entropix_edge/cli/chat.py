@@ -16,9 +16,9 @@ from ..strategy import load_preset
 from ..types import FinishReason
 from . import EXIT_INTERRUPTED
 from .conversations import Keeper, newest
+from .engine_options import EngineOptions
 from .options import (
     CandidateOptions,
-    EngineOptions,
     ModelOptions,
     SamplingOptions,
     attention_option,

@@ -14,7 +14,8 @@ import click
 from ..config import AttentionChoice, EngineConfig
 from . import EXIT_INTERRUPTED
 from .console import console, output, print_json, print_table
-from .options import EngineOptions, ModelOptions, attention_option, takes, verbose_option
+from .engine_options import EngineOptions
+from .options import ModelOptions, attention_option, takes, verbose_option
 from .session import Session, fetch
 
 if TYPE_CHECKING:

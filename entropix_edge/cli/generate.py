@@ -16,9 +16,9 @@ from ..strategy import load_preset
 from ..types import TokenEvent
 from . import EXIT_FAILED, EXIT_INTERRUPTED
 from .console import console, print_json, wants_colour
+from .engine_options import EngineOptions
 from .options import (
     CandidateOptions,
-    EngineOptions,
     ModelOptions,
     SamplingOptions,
     attention_option,

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from ..errors import EntropixError, Hint
 
 # Settings whose options have other names, as llama.cpp's have.
-NAMES = {"flash_attention": "flash_attn", "gpu_layers": "n_gpu_layers"}
+NAMES = {"flash_attention": "flash_attn", "gpu_layers": "n_gpu_layers", "devices": "device", "loras": "lora"}
 
 
 def explain(error: EntropixError, command: click.Command | None) -> str:

@@ -7,7 +7,7 @@ def command(model: ModelOptions, engine: EngineOptions) -> int: ...
 
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar, get_type_hints
 
 import click
 
@@ -15,9 +15,6 @@ from ..config import (
     DEFAULT_MODEL,
     DEFAULT_PRESET,
     SAMPLERS,
-    AttentionChoice,
-    EngineConfig,
-    FlashAttention,
     GenerationConfig,
     Preset,
     SamplerName,
@@ -158,56 +155,6 @@ class ModelOptions(NamedTuple):
         if argument is not None and (self.hf_repo or is_given("model")):
             raise click.UsageError(f"{argument!r} and an option both name a model: give one of them")
         return argument or self.name
-
-
-class EngineOptions(NamedTuple):
-    """How the model is opened; attention apart, whose default differs from command to command."""
-
-    ctx_size: Annotated[
-        int | None,
-        click.option(
-            "-c",
-            "--ctx-size",
-            type=click.IntRange(min=0),
-            metavar="N",
-            help="Tokens of context; 0 means the model's own. Default: the smaller of the model's and 4096.",
-        ),
-    ]
-    threads: Annotated[int | None, threads_option]
-    threads_batch: Annotated[
-        int | None,
-        click.option(
-            "-tb", "--threads-batch", type=_COUNT, metavar="N", help="Threads for the prompt. Default: as -t."
-        ),
-    ]
-    batch_size: Annotated[int | None, batch_option]
-    n_gpu_layers: Annotated[int | Literal["auto", "all"], gpu_option]
-    flash_attn: Annotated[
-        FlashAttention,
-        click.option(
-            "-fa",
-            "--flash-attn",
-            type=click.Choice(["on", "off", "auto"]),
-            default="auto",
-            help="Flash attention. Default: auto.",
-        ),
-    ]
-
-    def config(self, attention: AttentionChoice) -> EngineConfig:
-        """The same for the engine.
-
-        Raises:
-            ConfigError: values that do not go together.
-        """
-        return EngineConfig(
-            ctx_size=self.ctx_size,
-            batch_size=self.batch_size,
-            threads=self.threads,
-            threads_batch=self.threads_batch,
-            gpu_layers=self.n_gpu_layers,
-            flash_attention=self.flash_attn,
-            attention=attention,
-        )
 
 
 class SamplingOptions(NamedTuple):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import click
 
@@ -86,6 +87,51 @@ class Attention(click.ParamType["str | tuple[int, ...]"]):
         if all(part.strip().isdecimal() for part in parts):
             return tuple(int(part) for part in parts)
         return self.fail(f"{value!r} must be last, all, off, or layer numbers like 0,5,11.", param, ctx)
+
+
+class Names(click.ParamType["tuple[str, ...]"]):
+    """Names between commas; `none` for none."""
+
+    name = "none|NAME,…"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        """The value, or click's own error."""
+        if isinstance(value, tuple):
+            return value
+        names = tuple(name.strip() for name in str(value).split(","))
+        if not all(names):
+            self.fail(f"{value!r} must be none, or names between commas.", param, ctx)
+        return () if names == ("none",) else names
+
+
+class Scaled(NamedTuple):
+    """A file, and the factor it is applied with."""
+
+    path: Path
+    scale: float = 1.0
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.scale:g}"
+
+
+class ScaledFile(click.ParamType[Scaled]):
+    """A file, and a factor behind a colon."""
+
+    name = "FILE[:SCALE]"
+    envvar_list_splitter = ","
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Scaled:
+        """The value, or click's own error."""
+        if isinstance(value, Scaled):
+            return value
+        text = str(value)
+        path, colon, scale = text.rpartition(":")
+        if not colon or Path(text).exists():
+            return Scaled(Path(text))
+        try:
+            return Scaled(Path(path), float(scale))
+        except ValueError:
+            self.fail(f"{value!r} must be a file, or a file and a number such as adapter.gguf:0.5.", param, ctx)
 
 
 class JsonObject(click.ParamType[dict[str, Any]]):

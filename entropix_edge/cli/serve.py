@@ -13,7 +13,8 @@ from ..config import DEFAULT_CTX_SIZE, AttentionChoice, EngineConfig
 from ..encoding import decode_text
 from ..strategy import load_preset
 from .console import console
-from .options import EngineOptions, ModelOptions, SamplingOptions, attention_option, takes, verbose_option
+from .engine_options import EngineOptions
+from .options import ModelOptions, SamplingOptions, attention_option, takes, verbose_option
 from .parameters import Length
 from .session import Session, fetch
 

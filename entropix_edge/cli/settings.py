@@ -113,9 +113,7 @@ class Settings:
         try:
             if value == "default":
                 return parameter.get_default(self._context)
-            if parameter.multiple:
-                return tuple(shlex.split(value))
-            return parameter.type_cast_value(self._context, value)
+            return parameter.type_cast_value(self._context, shlex.split(value) if parameter.multiple else value)
         except click.BadParameter as error:
             raise ConfigError(f"{name} is {value!r}: {error.message}") from error
         except ValueError as error:  # a quotation that does not end
@@ -128,7 +126,7 @@ class Settings:
             for field, value in getattr(options, group)._asdict().items():
                 default = self._parameters[field].get_default(self._context, call=True)
                 if field != "changes" and value not in (default, None, ()):
-                    rows.append((field, " ".join(value) if isinstance(value, tuple) else str(value)))
+                    rows.append((field, " ".join(map(str, value)) if isinstance(value, tuple) else str(value)))
         return [*rows, *options.sampling.changes]
 
 

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from ..engine import Engine, Reply
     from ..sessions import Conversation, PendingTurn, Turn
     from .conversations import Keeper
+    from .engine_options import EngineOptions
     from .interrupt import Interrupt
-    from .options import CandidateOptions, EngineOptions, ModelOptions, SamplingOptions
+    from .options import CandidateOptions, ModelOptions, SamplingOptions
 
 ALTERNATIVES = 5  # that each event names, for whoever asks why
 

@@ -7,7 +7,7 @@ import logging
 import secrets
 import threading
 from collections import deque
-from functools import cached_property, partial
+from functools import cached_property
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, Self
 
@@ -15,11 +15,11 @@ from ..config import DEFAULT_MODEL, DEFAULT_PRESET, EngineConfig, GenerationConf
 from ..decoding import GROWTH, Scheduler, Task, generate
 from ..errors import ContextError, Hint, PromptError, TemplateError
 from ..hub import resolve
-from ..llama import Model, read_state, write_state
+from ..llama import read_state, write_state
 from ..storage import fingerprint
 from ..text import Renderer
 from .fitted import Fitted
-from .opening import open_context, planned_context, prepare
+from .opening import open_context, open_model, prepare
 from .prompt import PromptTokenizer
 from .reply import Reply, ReplyStream
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ..config import Preset
     from ..decoding import Job
     from ..hub import Progress
-    from ..llama import Context
+    from ..llama import Context, Model
     from ..text import Message
     from ..types import Event
 
@@ -78,7 +78,7 @@ class Engine:
         Raises:
             ModelError: it cannot be found, fetched or loaded.
             ContextError: no memory for the context.
-            ConfigError: a layer that the model does not have.
+            ConfigError: a layer or a device that there is not.
         """
         config = config or EngineConfig()
         path = resolve(str(model), offline=offline, progress=progress)
@@ -87,15 +87,7 @@ class Engine:
             renderer = stack.enter_context(Renderer())
             with contextlib.suppress(TemplateError):  # a raw prompt needs none; any other says what is wrong
                 renderer.start()
-            opened = stack.enter_context(
-                Model(
-                    path,
-                    gpu_layers=config.gpu_layers,
-                    context=partial(planned_context, config),
-                    mmap=config.mmap,
-                    cancelled=cancelled,
-                )
-            )
+            opened = stack.enter_context(open_model(path, config, cancelled))
             context = stack.enter_context(open_context(opened, config, cancelled))
             if opened.chat_template is None:
                 renderer.close()
@@ -147,7 +139,7 @@ class Engine:
         if saved is None:
             return 0
         tokens, state = saved
-        write_state(path, fingerprint(self.model.path), tokens, state)
+        write_state(path, self._identity, tokens, state)
         return len(tokens)
 
     def load_prompt_cache(self, path: Path) -> int:
@@ -161,7 +153,7 @@ class Engine:
             ContextError: it is damaged, another model's, or does not fit this context.
         """
         self._check_open()
-        tokens, state = read_state(path, fingerprint(self.model.path))
+        tokens, state = read_state(path, self._identity)
         if not tokens:
             return 0
         with self._decoding:
@@ -177,6 +169,11 @@ class Engine:
                     "that it was written with"
                 )
         return len(tokens)
+
+    @property
+    def _identity(self) -> str:
+        """What the model's cells depend on: its file, and its adapters."""
+        return " ".join(filter(None, (fingerprint(self.model.path), self.model.loras.identity)))
 
     @cached_property
     def prompts(self) -> PromptTokenizer:

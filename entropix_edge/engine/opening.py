@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import TYPE_CHECKING
 
 from .. import native
 from ..config import DEFAULT_CTX_SIZE
 from ..errors import ConfigError
-from ..llama import Context, plan
+from ..llama import Context, Model, plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from ..config import EngineConfig
-    from ..llama import Header, Model, Shape
+    from ..llama import Header, Shape
 
 logger = logging.getLogger("entropix_edge")
 
@@ -30,11 +32,33 @@ def planned_context(config: EngineConfig, header: Header) -> Shape:
         _tokens(config, header.context_length or DEFAULT_CTX_SIZE),
         header.n_heads or 0,
         batch_size=config.batch_size,
+        ubatch_size=config.ubatch_size,
         sequences=config.sequences + config.forks,
         flash_attention=config.flash_attention,
         watched=config.attention != "off",
-        exact=config.exact,
+        cache_types=config.cache_types,
         pooled=config.pooled,
+    )
+
+
+def open_model(path: Path, config: EngineConfig, cancelled: Callable[[], bool] = lambda: False) -> Model:
+    """The model in a file, opened as `config` says.
+
+    Raises:
+        ModelError: it cannot be loaded, or one of its adapters cannot.
+        ConfigError: a device that there is not.
+        KeyboardInterrupt: `cancelled` said so.
+    """
+    return Model(
+        path,
+        gpu_layers=config.gpu_layers,
+        context=partial(planned_context, config),
+        mmap=config.mmap,
+        mlock=config.mlock,
+        devices=config.devices,
+        loras=config.loras,
+        chat_template=config.chat_template,
+        cancelled=cancelled,
     )
 
 
@@ -49,12 +73,13 @@ def open_context(model: Model, config: EngineConfig, cancelled: Callable[[], boo
         model,
         n_ctx=_context_size(config, model),
         batch_size=config.batch_size,
+        ubatch_size=config.ubatch_size,
         sequences=config.sequences + config.forks,
         threads=config.threads,
         threads_batch=config.threads_batch,
         flash_attention=config.flash_attention,
         layers=_watched_layers(config, model),
-        exact=config.exact,
+        cache_types=config.cache_types,
         pooled=config.pooled,
         cancelled=cancelled,
     )

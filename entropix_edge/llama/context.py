@@ -17,11 +17,12 @@ from .attention import AttentionTap
 from .library import Watch, fresh_errors, llama_functions
 from .lifetime import Handle, forget_handles, has_computed, watch_for_forks
 from .machine import available_memory, default_threads
-from .memory import Shape, plan, predict
+from .memory import Shape, check_cache_types, plan, predict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from ..config import CacheType
     from ..types import AttentionMetrics, Cell, Logits
     from .model import Model
 
@@ -34,6 +35,14 @@ _FLASH = {
 }
 _ABORTED = 2
 _NO_ABORT = llama.ggml_abort_callback()  # a null pointer
+
+
+def _flash_type(wanted: str, shape: Shape) -> int:
+    """What llama.cpp is asked for: what somebody said, else what was planned."""
+    if wanted == "auto" and not shape.flash_attention:
+        reason = "it would round an f32 cache" if shape.pooled else "single tokens of many parts are faster without it"
+        logger.debug("flash attention is off: %s", reason)
+    return int(_FLASH[wanted if shape.flash_attention else "off"])
 
 
 class Batch:
@@ -87,12 +96,13 @@ class Context:
         model: stays open as long as the context.
         n_ctx: cells of all sequences together.
         batch_size: most tokens a decode; None for the default.
+        ubatch_size: most tokens that are computed at once, and so a decode; None for no limit of its own.
         sequences: how many sequences may live at once.
         threads: for single tokens; None for the machine's cores.
         threads_batch: for prompts; None for the same.
         flash_attention: "auto", "on" or "off".
         layers: layers whose attention is watched.
-        exact: keep the cache in F32 rather than F16. Flash attention would round what it reads of it.
+        cache_types: of the cache's keys and values. Flash attention would round what it reads of f32.
         pooled: all sequences share one pool of cells, and a fork copies nothing. Else each has a part of its own:
             a fork copies it, and no sequence's tokens are computed beside those of the others, only to be masked.
         cancelled: asked before each decode and during each long one; True stops it.
@@ -114,12 +124,13 @@ class Context:
         *,
         n_ctx: int,
         batch_size: int | None = None,
+        ubatch_size: int | None = None,
         sequences: int = 1,
         threads: int | None = None,
         threads_batch: int | None = None,
         flash_attention: str = "auto",
         layers: Sequence[int] = (),
-        exact: bool = False,
+        cache_types: tuple[CacheType, CacheType] = ("f16", "f16"),
         pooled: bool = True,
         cancelled: Callable[[], bool] = lambda: False,
     ) -> None:
@@ -129,22 +140,21 @@ class Context:
             n_ctx,
             model.n_head,
             batch_size=batch_size,
+            ubatch_size=ubatch_size,
             sequences=sequences,
             flash_attention=flash_attention,
             watched=bool(layers),
-            exact=exact,
+            cache_types=cache_types,
             pooled=pooled,
         )
         self.n_batch = shape.n_batch
+        check_cache_types(model.header, cache_types)
         self._check_memory(shape)
         self._watch = Watch(cancelled)
         self._abort = llama.ggml_abort_callback(self._watch.asked)
         self.threads = threads or default_threads()
         params = self._params(shape, threads_batch)
-        params.flash_attn_type = _FLASH[flash_attention if shape.flash_attention else "off"]
-        if flash_attention == "auto" and not shape.flash_attention:
-            reason = "it would round an exact cache" if exact else "single tokens of many parts are faster without it"
-            logger.debug("flash attention is off: %s", reason)
+        params.flash_attn_type = _flash_type(flash_attention, shape)
         self.tap = self._watch_layers(layers, shape, params) if layers else None
         self._tap = self.tap  # llama.cpp holds its address until the end
         self._stack = contextlib.ExitStack()
@@ -157,9 +167,10 @@ class Context:
         self.handle = handle
         self._stack.callback(llama.llama_free, handle)
         model.contexts.add(self)
+        model.loras.apply(handle)
         self._stoppable = False
-        self.n_ctx = n_ctx  # llama.cpp rounds up; what was asked for is the limit
-        self.room = n_ctx if pooled else n_ctx // sequences
+        self.n_ctx: int = n_ctx  # llama.cpp rounds up; what was asked for is the limit
+        self.room: int = n_ctx if pooled else n_ctx // sequences
         self.decode_seconds = 0.0  # spent in llama.cpp so far
         self._memory = llama.llama_get_memory(self.handle)
         self._get_logits = llama_functions().llama_get_logits_ith

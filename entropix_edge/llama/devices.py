@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import ctypes
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import llama_cpp
 import llama_cpp.llama_cpp as llama
 
+from ..errors import ConfigError
 from . import machine
 from .library import ggml, ggml_devices, initialise
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _CPU = "CPU"
 _KINDS = {0: _CPU, 1: "GPU", 2: "integrated GPU", 3: "accelerator"}
@@ -102,9 +107,33 @@ def layers_that_fit(n_layer: int, needed: int, free: int) -> int:
     return int((n_layer + 1) * free * _HEADROOM / needed)
 
 
-def offload(gpu_layers: int | str, n_layer: int, needed: int) -> int:
-    """The number of layers to ask llama.cpp to offload: 0 where nothing takes them."""
+def takers_of_layers(names: Sequence[str] | None = None) -> list[Device]:
+    """The devices that take layers, all or those of these names.
+
+    Raises:
+        ConfigError: there is none of such a name.
+    """
     takers = [device for device in devices() if device.takes_layers]
+    if names is None:
+        return takers
+    known = {device.name: device for device in takers}
+    for name in names:
+        if name not in known:
+            there = f"one of {', '.join(known)}" if known else "none: this build of llama.cpp finds no GPU here"
+            raise ConfigError(f"devices names {name!r}: it must be {there}")
+    return [known[name] for name in names]
+
+
+def device_list(chosen: Sequence[Device]) -> ctypes.Array[ctypes.c_void_p]:
+    """llama.cpp's list of devices, which ends with a null pointer."""
+    registry, library = ggml_devices(), ggml()
+    every = [registry.ggml_backend_dev_get(index) for index in range(registry.ggml_backend_dev_count())]
+    by_name = {library.ggml_backend_dev_name(handle).decode(): handle for handle in every}
+    return (ctypes.c_void_p * (len(chosen) + 1))(*(by_name[device.name] for device in chosen))
+
+
+def offload(gpu_layers: int | str, n_layer: int, needed: int, takers: Sequence[Device]) -> int:
+    """The number of layers to ask llama.cpp to offload to these devices: 0 where there are none."""
     if not takers:
         return 0
     if gpu_layers == "auto":

@@ -47,6 +47,7 @@ class Header:
         n_embd: the embedding's length.
         n_ff: numbers between the two halves of a feed-forward layer, all used experts together; the most of a layer.
         key_length: of a head; where layers differ, the most.
+        value_length: likewise.
         cell_lengths: for each layer, how many numbers a token's keys and its values are; (0, 0) where it keeps none.
         n_masks: how many masks there are: one for all layers, and one for those with a sliding window.
         context_length: in tokens, as trained.
@@ -76,6 +77,7 @@ class Header:
     n_embd: int | None
     n_ff: int | None
     key_length: int | None
+    value_length: int | None
     cell_lengths: tuple[tuple[int, int], ...]
     n_masks: int
     context_length: int | None
@@ -134,6 +136,7 @@ class _Described(Metadata):
             n_embd=self.count("embedding_length"),
             n_ff=self._feed_forward(),
             key_length=max((length[0] for length in self._head_lengths()), default=None),
+            value_length=max((length[1] for length in self._head_lengths()), default=None),
             cell_lengths=self._cell_lengths(),
             n_masks=2 if self.count("attention.sliding_window") else 1,
             context_length=self.count("context_length"),

@@ -18,15 +18,16 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("entropix_edge.llama")
 
-_ERROR, _CONTINUED = 4, 5
-_LEVELS = {1: logging.DEBUG, 2: logging.DEBUG, 3: logging.INFO, _ERROR: logging.INFO}
+_WARNING, _ERROR, _CONTINUED = 3, 4, 5
+_LEVELS = {1: logging.DEBUG, 2: logging.DEBUG, _WARNING: logging.INFO, _ERROR: logging.INFO}
 
 
 class _Log:
-    """llama.cpp's log: every line to `logging`, the last error lines kept for messages."""
+    """llama.cpp's log: every line to `logging`, the last errors and warnings kept for messages."""
 
     def __init__(self) -> None:
         self.errors: deque[str] = deque(maxlen=8)
+        self.warnings: deque[str] = deque(maxlen=8)
         self._level = 0
         self._line = ""
         self.callback = llama.llama_log_callback(self._receive)
@@ -45,6 +46,8 @@ class _Log:
             return
         if self._level == _ERROR:
             self.errors.append(line)
+        if self._level == _WARNING:
+            self.warnings.append(line)
         logger.log(_LEVELS.get(self._level, logging.DEBUG), line)
 
 
@@ -56,6 +59,12 @@ def fresh_errors() -> deque[str]:
     """The error lines that llama.cpp logs from now on."""
     _log.errors.clear()
     return _log.errors
+
+
+def fresh_warnings() -> deque[str]:
+    """The warnings that llama.cpp logs from now on."""
+    _log.warnings.clear()
+    return _log.warnings
 
 
 @cache

@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING
 
 import llama_cpp.llama_cpp as llama
 
+from ..config import WHOLE_TYPES
+from ..errors import ConfigError
 from .library import ggml
 
 if TYPE_CHECKING:
+    from ..config import CacheType
     from .header import Header
 
 PADDING = 256  # llama.cpp rounds a sequence's cells up to a multiple of this
@@ -97,20 +100,24 @@ def plan(
     n_head: int,
     *,
     batch_size: int | None = None,
+    ubatch_size: int | None = None,
     sequences: int = 1,
     flash_attention: str = "auto",
     watched: bool = False,
-    exact: bool = False,
+    cache_types: tuple[CacheType, CacheType] = ("f16", "f16"),
     pooled: bool = True,
 ) -> Shape:
     """The shape of a context that is opened so: arguments as of `Context`, `watched` where it watches any layer.
 
     Where nobody said, flash attention counts as on: llama.cpp turns it off only where a device lacks it. It is off for
-    an exact cache, which it would round, and in parts, whose single tokens are faster without it (1.4 times).
+    an f32 cache, which it would round, and in parts, whose single tokens are faster without it (1.4 times); but values
+    in blocks cannot be read without it.
     """
-    flash = not exact and pooled if flash_attention == "auto" else flash_attention == "on"
-    n_batch = min(batch_size or _default_batch(n_ctx, n_head, scores=watched and not flash), n_ctx)
-    cache_type = llama.GGML_TYPE_F32 if exact else llama.GGML_TYPE_F16
+    flash = flash_attention == "on"
+    if flash_attention == "auto":
+        flash = (pooled and "f32" not in cache_types) or cache_types[1] not in WHOLE_TYPES
+    n_batch = batch_size or _default_batch(n_ctx, n_head, scores=watched and not flash)
+    n_batch = min(n_batch, ubatch_size or n_batch, n_ctx)
     return Shape(
         n_ctx=n_ctx,
         n_batch=max(n_batch, sequences),
@@ -118,9 +125,30 @@ def plan(
         pooled=pooled,
         flash_attention=flash,
         taps=watched,
-        type_k=cache_type,
-        type_v=cache_type,
+        type_k=_number(cache_types[0]),
+        type_v=_number(cache_types[1]),
     )
+
+
+def _number(kind: CacheType) -> int:
+    """llama.cpp's number of a type."""
+    types = range(llama.GGML_TYPE_COUNT)
+    return next(number for number in types if ggml().ggml_get_type_traits(number).contents.type_name == kind.encode())
+
+
+def check_cache_types(header: Header, cache_types: tuple[CacheType, CacheType]) -> None:
+    """Refuse types whose blocks do not divide a head's keys or values: llama.cpp cannot keep them.
+
+    Raises:
+        ConfigError: naming the type and those that fit.
+    """
+    for name, kind, length in zip("kv", cache_types, (header.key_length, header.value_length), strict=True):
+        block = ggml().ggml_get_type_traits(_number(kind)).contents.blck_size
+        if length and length % block:
+            raise ConfigError(
+                f"cache_type_{name} is {kind}, in blocks of {block}, and a head of this model has {length} numbers: "
+                f"it must be one of {', '.join(WHOLE_TYPES)}"
+            )
 
 
 def predict(header: Header, shape: Shape) -> Memory:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import logging
 import os
 from typing import TYPE_CHECKING, Any, Self
@@ -11,15 +12,16 @@ from weakref import WeakSet
 import llama_cpp.llama_cpp as llama
 
 from ..errors import ModelFileError
-from .devices import model_params, offload
+from .adapters import Adapters
+from .devices import device_list, model_params, offload, takers_of_layers
 from .header import Header, read_header
-from .library import Watch, fresh_errors, initialise
+from .library import Watch, fresh_errors, fresh_warnings, initialise
 from .lifetime import Handle, forget_handles
 from .memory import Shape, plan, predict
 from .vocabulary import Vocabulary
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
 logger = logging.getLogger("entropix_edge")
@@ -33,13 +35,19 @@ class Model:
         gpu_layers: "auto", "all", or how many layers to offload.
         context: the context to leave room for on a device; asked once the file's header is read.
         mmap: map the file instead of reading it.
+        mlock: keep the weights from being swapped out; a warning says where the system does not let us.
+        devices: names of the devices that take layers; None for all.
+        loras: adapters' files, each with the factor that it is applied with in every context.
+        chat_template: in place of the file's own.
         vocabulary_only: load the tokenizer and nothing else.
         cancelled: asked during the load; True stops it.
 
     Attributes:
         contexts: those made from it that are open.
+        loras: its adapters.
 
     Raises:
+        ConfigError: there is no such device.
         ModelNotFoundError: no such file.
         ModelFileError: the file is damaged, cannot generate text, or llama.cpp refuses it.
         KeyboardInterrupt: `cancelled` said so.
@@ -55,6 +63,10 @@ class Model:
         gpu_layers: int | str = "auto",
         context: Callable[[Header], Shape] = lambda header: plan(4096, header.n_heads or 0),
         mmap: bool = True,
+        mlock: bool = False,
+        devices: Sequence[str] | None = None,
+        loras: Sequence[tuple[str | os.PathLike[str], float]] = (),
+        chat_template: str | None = None,
         vocabulary_only: bool = False,
         cancelled: Callable[[], bool] = lambda: False,
     ) -> None:
@@ -66,26 +78,33 @@ class Model:
         self._stack = contextlib.ExitStack()
         params = model_params()
         params.vocab_only = vocabulary_only
-        params.load_mode = llama.LLAMA_LOAD_MODE_MMAP if mmap else llama.LLAMA_LOAD_MODE_NONE
+        params.load_mode = _LOAD_MODES[mmap, mlock]
+        takers = takers_of_layers(devices)
+        if devices is not None:
+            listed = device_list(takers)
+            params.devices = ctypes.addressof(listed)
         self.gpu_layers = 0
         if gpu_layers != 0 and not vocabulary_only:
             needed = predict(self.header, context(self.header)).total
-            self.gpu_layers = offload(gpu_layers, self.header.n_layers or 0, needed)
+            self.gpu_layers = offload(gpu_layers, self.header.n_layers or 0, needed, takers)
         params.n_gpu_layers = self.gpu_layers
         overrides = _without(self.header.absent_tokens)
         params.kv_overrides = overrides
         watch = Watch(cancelled)
         stop = llama.llama_progress_callback(lambda _progress, _data: not watch())
         params.progress_callback = stop
-        errors = fresh_errors()
+        errors, warnings = fresh_errors(), fresh_warnings()
         handle = llama.llama_model_load_from_file(os.fsencode(path), params)
         watch.settle()
         if not handle:
             if cancelled():
                 raise KeyboardInterrupt
             raise ModelFileError(f"{path}: llama.cpp cannot load it: {_quote(list(errors))}")
+        _say_unlocked(warnings)
         self.handle = handle
         self._stack.callback(llama.llama_model_free, handle)
+        self._chat_template = chat_template
+        self.loras = Adapters(handle, self.header, loras)
         self._process = os.getpid()
         self.contexts: WeakSet[Any] = WeakSet()
         absent = [name for name, _token in self.header.absent_tokens]
@@ -109,7 +128,9 @@ class Model:
 
     @property
     def chat_template(self) -> str | None:
-        """The file's own chat template."""
+        """The chat template that it was opened with, else the file's own."""
+        if self._chat_template is not None:
+            return self._chat_template
         found: bytes | None = llama.llama_model_chat_template(self.handle, None)
         return found.decode("utf-8", "replace") if found else None
 
@@ -130,6 +151,14 @@ class Model:
         self.close()
 
 
+_LOAD_MODES = {
+    (True, False): llama.LLAMA_LOAD_MODE_MMAP,
+    (True, True): llama.LLAMA_LOAD_MODE_MMAP_MLOCK,
+    (False, False): llama.LLAMA_LOAD_MODE_NONE,
+    (False, True): llama.LLAMA_LOAD_MODE_MLOCK,
+}  # by whether the file is mapped, and whether it is kept in memory
+
+
 def _require_generator(header: Header) -> None:
     if header.vocabulary_only:
         raise ModelFileError(f"{header.path}: holds a vocabulary and no weights: it cannot generate text")
@@ -146,6 +175,13 @@ def _without(absent: Sequence[tuple[str, int]]) -> Any:
         override.key = f"tokenizer.ggml.add_{name}_token".encode()
         override.value.val_bool = False
     return overrides
+
+
+def _say_unlocked(warnings: Iterable[str]) -> None:
+    """Say what llama.cpp says where weights could not be kept in memory."""
+    for line in warnings:
+        if "mlock" in line:
+            logger.warning("the weights may be swapped out: %s", line.removeprefix("warning: "))
 
 
 def _quote(lines: list[str]) -> str:
