@@ -1,10 +1,11 @@
-"""Some seconds of `scripts/soak.py`, and requests made at random from the server's own description."""
+"""Some seconds of `scripts/soak.py` (two minutes in CI), and requests made at random from the server's own description."""
 
 from __future__ import annotations
 
 import asyncio
 import importlib.util
 import json
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from serving import HELLO, Served, endless_model, serving, until
 from entropix_edge import EngineConfig
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "soak.py"
+SECONDS = 120 if os.environ.get("CI") else 4
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +42,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 def test_clients_that_come_and_go_change_nobodys_text(soak: Any, served: Served) -> None:
     clients = soak.Clients(served.url, soak.requests())
-    asyncio.run(clients.run(4, 32))
+    asyncio.run(clients.run(SECONDS, 64))
     assert clients.report.wrong == []
     assert all(clients.report.counts[name] for name in ("finished", "left", "garbage"))
     until(lambda: served.engine.jobs == (0, 0))
