@@ -43,7 +43,12 @@ class Recording(NamedTuple):
         size = "0.5b" if self.model == SMALL else "1.5b"
         split = next((name for name, skip in SPLITS.items() if skip == self.skip), Path(self.tasks).stem)
         seen = "" if self.attention == "last" else f"-attention-{self.attention}"
-        return f"{size}-{split}-{self.policy.replace(':', '-')}{seen}.jsonl.gz"
+        return f"{size}-{split}-{self.policy.replace(':', '-').replace('+', '-')}{seen}.jsonl.gz"
+
+    @property
+    def reuses(self) -> str | None:
+        """The recording whose replies are taken where they are the same."""
+        return self._replace(policy=GREEDY).name if self.policy == CHECK else None
 
 
 def gsm8k(model: str, split: str, policy: str, problems: int, attention: str = "last") -> Recording:
@@ -54,21 +59,29 @@ def bbh(model: str, policy: str, most: int) -> list[Recording]:
     return [Recording(model, f"bbh/{task}.jsonl", policy, 0, min(most, 146 if "peng" in task else 250)) for task in BBH]
 
 
-GREEDY, EIGHT = "greedy", "self-consistency:8"
+GREEDY, CHECK, EIGHT = "greedy", "greedy+check", "self-consistency:8"
 PLAN = [  # a file is named again with more problems where a part of it is wanted early
     gsm8k(SMALL, "c", GREEDY, 300, "off"),
+    gsm8k(SMALL, "c", CHECK, 300, "off"),
     gsm8k(SMALL, "a", GREEDY, 300),
+    gsm8k(LARGE, "c", GREEDY, 100),
+    gsm8k(LARGE, "c", CHECK, 100),
+    gsm8k(SMALL, "c", GREEDY, 600, "off"),
+    gsm8k(SMALL, "c", CHECK, 600, "off"),
+    gsm8k(LARGE, "c", GREEDY, 300),
+    gsm8k(LARGE, "c", CHECK, 300),
     gsm8k(SMALL, "a", EIGHT, 100),
     *bbh(SMALL, GREEDY, 250),
     gsm8k(SMALL, "c", EIGHT, 100),
     *bbh(SMALL, EIGHT, 60),
-    gsm8k(LARGE, "c", GREEDY, 300),
+    gsm8k(SMALL, "c", GREEDY, 1300, "off"),
+    gsm8k(SMALL, "c", CHECK, 1300, "off"),
     gsm8k(LARGE, "c", EIGHT, 60),
     gsm8k(SMALL, "a", EIGHT, 300),
-    gsm8k(SMALL, "c", GREEDY, 1300),
     gsm8k(SMALL, "c", EIGHT, 300),
     *bbh(LARGE, GREEDY, 250),
     gsm8k(LARGE, "c", GREEDY, 600),
+    gsm8k(LARGE, "c", CHECK, 600),
     gsm8k(LARGE, "c", EIGHT, 200),
     gsm8k(SMALL, "c", EIGHT, 500),
     *bbh(SMALL, EIGHT, 250),
@@ -83,6 +96,7 @@ def command(recording: Recording, options: argparse.Namespace) -> list[str]:
         *("--skip", str(recording.skip), "--limit", str(recording.problems)),
         *("--policy", recording.policy, "--attention", recording.attention, "--format", "md"),
         *("--record", str(options.folder / recording.name)),
+        *(("--reuse", str(options.folder / recording.reuses)) if recording.reuses else ()),
     ]
 
 

@@ -1,4 +1,4 @@
-"""Some seconds of `scripts/soak.py` (two minutes in CI), and requests made at random from the server's own description."""
+"""Some seconds of `scripts/soak.py`, two minutes in CI; requests made at random from the server's own description."""
 
 from __future__ import annotations
 
