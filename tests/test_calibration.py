@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import logging
 import os
@@ -149,7 +150,7 @@ def engine(tiny_model: Path) -> Iterator[Engine]:
 def measured(engine: Engine, path: Path, **options: Any) -> list[Observation]:
     record = open_record(path, settings(engine, ASKED, "f"), anew=options.pop("anew", False))
     try:
-        return measure(engine, ASKED, record, **options)
+        return list(itertools.chain(*measure(engine, ASKED, record, **options)))
     finally:
         record.close()
 
@@ -204,14 +205,14 @@ def test_what_is_there_is_not_measured_again_unless_settings_changed(engine: Eng
 @pytest.mark.parametrize(
     "line",
     [
-        '{"observations": []',
+        '{"replies": []',
         '{"group": 0}',
-        '{"group": 0, "observations": [[1.0, NaN]]}',
-        '{"group": 0, "observations": 3}',
-        '{"group": 0, "observations": [[-1.0, 2.0]]}',
-        '{"group": 0, "observations": [["a", "b"]]}',
-        '{"group": 0, "observations": [[1.0]]}',
-        '{"group": 0, "observations": [null]}',
+        '{"group": 0, "replies": [[[1.0, NaN]]]}',
+        '{"group": 0, "replies": 3}',
+        '{"group": 0, "replies": [[[-1.0, 2.0]]]}',
+        '{"group": 0, "replies": [[["a", "b"]]]}',
+        '{"group": 0, "replies": [[[1.0]]]}',
+        '{"group": 0, "replies": [null]}',
         "[]",
         "7",
     ],
@@ -362,6 +363,8 @@ def test_calibrate_writes_what_generate_uses(long_model: Path, capsys: pytest.Ca
     assert "edge (fitted to this model)" in capsys.readouterr().err
     with Engine.open(long_model, CONFIG) as engine:
         assert engine.fitted == read_fitted(fitted_file(long_model).read_text("utf-8"))
+        assert engine.fits.confidence.rank is not None
+        assert engine.fits.confidence.rank.replies == len(shipped_prompts())
 
 
 def test_single_options_stand_above_what_was_fitted(tiny_model: Path, tmp_path: Path) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 import click
 
 from ..config import DEFAULT_PRESET, EngineConfig
+from ..encoding import decode_text
+from ..errors import EntropixError
 from ..storage import config_folder, data_folder, fingerprint, write_whole
 from ..strategy import load_preset
 from . import EXIT_INTERRUPTED
@@ -18,9 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from ..confidence import Fit, Rank
     from ..config import Preset
     from ..engine import Engine
-    from ..evaluation.calibration import Observation
+    from ..evaluation.calibration import Measured, Observation
 
 
 @click.command("calibrate")
@@ -44,19 +48,22 @@ def command(name: str | None, model: ModelOptions, threads: int | None, force: b
 
 def _calibrate(session: Session, path: Path, *, threads: int | None, anew: bool) -> int:
     from ..evaluation.calibration import SEQUENCES, as_toml, fit
+    from ..evaluation.fitting import rank_of
 
     mark = fingerprint(path)
     target = config_folder() / "presets" / f"{mark}.toml"
     target.parent.mkdir(parents=True, exist_ok=True)  # or fail before the work
     record_path = data_folder() / "calibration" / f"{mark}.jsonl"
     with session.engine(path, EngineConfig(threads=threads, sequences=SEQUENCES, forks=0)) as engine:
-        observations = _measure(engine, record_path, mark, session.interrupt, anew=anew)
+        replies = _measure(engine, record_path, mark, session.interrupt, anew=anew)
         before = engine.preset()
     if session.interrupt():
         console().print("Interrupted: the same command will continue.")
         return EXIT_INTERRUPTED
+    observations = list(itertools.chain(*replies))
     fitted = fit(observations, load_preset(DEFAULT_PRESET))
     write_whole(target, [as_toml(fitted, observations, path.name).encode()])
+    keep(mark, path.name, rank=rank_of([[seen.entropy for seen in reply] for reply in replies]))
     record_path.unlink(missing_ok=True)
     _report(observations, before, fitted)
     console().print(f"The preset is used with this model from now on: {target}", markup=False)
@@ -65,7 +72,7 @@ def _calibrate(session: Session, path: Path, *, threads: int | None, anew: bool)
 
 def _measure(
     engine: Engine, record_path: Path, mark: str, interrupt: Callable[[], bool], *, anew: bool
-) -> list[Observation]:
+) -> list[Measured]:
     """Ask the model, and show how it goes."""
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
@@ -90,6 +97,29 @@ def _measure(
             )
     finally:
         record.close()
+
+
+def keep(mark: str, model: str, *, fit: Fit | None = None, rank: Rank | None = None) -> Path:
+    """Keep what was fitted to a model's replies, beside what was fitted to them before.
+
+    Args:
+        mark: the fingerprint of the model's file.
+        model: its name.
+        fit: in place of an earlier one of the same kind and policy.
+        rank: in place of an earlier one.
+    """
+    from ..confidence import Fits, as_toml, read_fits
+
+    target = config_folder() / "confidence" / f"{mark}.toml"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    before = Fits()
+    if target.is_file():
+        try:
+            before = read_fits(decode_text(target.read_bytes(), str(target)))
+        except EntropixError:
+            console().print(f"{target} was damaged and is replaced.", markup=False)
+    write_whole(target, [as_toml(Fits(rank, (fit,) if fit else ()).over(before), model).encode()])
+    return target
 
 
 def _report(observations: Sequence[Observation], before: Preset, fitted: Preset) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import math
 import tomllib
@@ -55,7 +56,7 @@ N_PREDICT = 96
 SEQUENCES = 8  # replies side by side; what is recorded, and so what a kill can cost, is so many
 DECILES = tuple(range(10, 100, 10))
 _LEAST_TOKENS = 200
-_VERSION = 1
+_VERSION = 2
 
 
 class Observation(NamedTuple):
@@ -108,7 +109,8 @@ def shipped_prompts() -> tuple[str, ...]:
     return tuple(prompt for prompts in tomllib.loads(text).values() for prompt in prompts)
 
 
-Group = list[Observation]  # what was measured at the tokens of one group of prompts
+Measured = list[Observation]  # what was measured at the tokens of one reply
+Group = list[Measured]  # the replies to one group of prompts
 
 
 def open_record(path: Path, settings: Mapping[str, Any], *, anew: bool = False) -> Log[Group]:
@@ -131,8 +133,8 @@ def open_record(path: Path, settings: Mapping[str, Any], *, anew: bool = False) 
 
 
 def _parse_group(value: Any) -> Group:
-    group = [Observation(*row) for row in value["observations"]]
-    if not all(map(_is_sound, group)):
+    group = [[Observation(*row) for row in reply] for reply in value["replies"]]
+    if not all(map(_is_sound, itertools.chain(*group))):
         raise ValueError("not measurements")
     return group
 
@@ -143,7 +145,7 @@ def _is_sound(observation: Observation) -> bool:
     return all(type(value) is float and 0 <= value < math.inf for value in (entropy, varentropy, *seen))
 
 
-_FORMAT = LogFormat("calibration record", _parse_group, lambda group: {"observations": group})
+_FORMAT = LogFormat("calibration record", _parse_group, lambda group: {"replies": group})
 
 
 def settings(engine: Engine, questionnaire: Questionnaire, fingerprint: str) -> dict[str, Any]:
@@ -165,7 +167,7 @@ def measure(
     *,
     progress: Callable[[int], None] = lambda _tokens: None,
     cancelled: Callable[[], bool] = lambda: False,
-) -> list[Observation]:
+) -> list[Measured]:
     """Let the model answer what the record has no answers to, and record what was measured.
 
     Args:
@@ -176,7 +178,7 @@ def measure(
         cancelled: asked at each token; True ends the measuring early.
 
     Returns:
-        All observations, in the prompts' order; fewer where it was cancelled.
+        What was measured, a reply a prompt, in the prompts' order; fewer where it was cancelled.
 
     Raises:
         EntropixError: the model fails.
@@ -186,7 +188,7 @@ def measure(
         if found is None:
             break
         record.add(found)
-    return [observation for group in record.records for observation in group]
+    return list(itertools.chain(*record.records))
 
 
 def _measure_group(
@@ -195,7 +197,7 @@ def _measure_group(
     group: range,
     progress: Callable[[int], None],
     cancelled: Callable[[], bool],
-) -> list[Observation] | None:
+) -> Group | None:
     """Side by side, a token of each in turn. None where it was cancelled."""
     streams = _streams(engine, questionnaire, group)
     found: dict[ReplyStream, list[Observation]] = {stream: [] for stream in streams}
@@ -215,7 +217,7 @@ def _measure_group(
                 elif event.token_id is not None and event.metrics is not None:
                     found[stream].append(_observation(event.metrics))
             progress(done + sum(map(len, found.values())))
-    return [observation for observations in found.values() for observation in observations]
+    return list(found.values())
 
 
 def _streams(engine: Engine, questionnaire: Questionnaire, group: range) -> list[ReplyStream]:

@@ -146,6 +146,14 @@ def auroc(scores: npt.ArrayLike, right: npt.ArrayLike, groups: npt.ArrayLike | N
     return _interval(float(found[0]), found[1:][~np.isnan(found[1:])])
 
 
+def area(scores: npt.ArrayLike, right: npt.ArrayLike) -> float:
+    """The same without an interval, for replies of which some are right and some are not."""
+    values, is_right = np.asarray(scores, np.float64), np.asarray(right, np.bool_)
+    wrong = np.sort(values[~is_right])
+    below = np.searchsorted(wrong, values[is_right], "left") + np.searchsorted(wrong, values[is_right], "right")
+    return float(below.mean() / 2 / wrong.size)
+
+
 def _filled(values: npt.ArrayLike) -> Array:
     each = np.asarray(values, np.float64)
     if each.ndim != 1 or not each.size:
