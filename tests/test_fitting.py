@@ -50,7 +50,7 @@ def test_the_weights_that_made_the_answers_are_found() -> None:
 def test_its_probabilities_are_right_that_often_on_other_answers() -> None:
     fit = fit_answers(answers(3000), answer="exact", policy="greedy", features=NAMES)
     others = [each for each in answers(3000, seed=1) if fit.probability(each.features) is not None]
-    assert 0.93 < len(others) / 3000 < 0.99  # 1 % of each side of two features
+    assert 0.97 < len(others) / 3000 <= 1  # but for those beyond what was seen
     probabilities = [fit.probability(each.features) or 0.0 for each in others]
     assert calibration_error(probabilities, [each.right for each in others]) < 0.04
 

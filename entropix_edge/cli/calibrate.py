@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 import click
 
 from ..config import DEFAULT_PRESET, EngineConfig
-from ..encoding import decode_text
-from ..errors import EntropixError
 from ..storage import config_folder, data_folder, fingerprint, write_whole
 from ..strategy import load_preset
 from . import EXIT_INTERRUPTED
+from .confidence import ConfidenceOptions, fit_confidence, keep
 from .console import console, output, print_table
 from .options import ModelOptions, takes, threads_option, verbose_option
 from .session import Session, fetch
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from ..confidence import Fit, Rank
     from ..config import Preset
     from ..engine import Engine
     from ..evaluation.calibration import Measured, Observation
@@ -29,17 +27,23 @@ if TYPE_CHECKING:
 
 @click.command("calibrate")
 @click.argument("name", metavar="[MODEL]", required=False)
-@takes(model=ModelOptions)
+@takes(model=ModelOptions, confidence=ConfidenceOptions)
 @threads_option
 @click.option("--force", is_flag=True, help="Start over, even if an earlier run was interrupted.")
 @verbose_option
-def command(name: str | None, model: ModelOptions, threads: int | None, force: bool) -> int:
+def command(
+    name: str | None, model: ModelOptions, confidence: ConfidenceOptions, threads: int | None, force: bool
+) -> int:
     """Fit the thresholds of the default preset to MODEL.
 
     The model answers some forty prompts, and the thresholds become quantiles of the entropy and varentropy
     seen. They are kept in the user's settings, and used with this model from then on. An interrupted run
     is continued by the next.
+
+    With --confidence, fit how likely its answers are right instead: it answers the problems of a file.
     """
+    if confidence.are_given:
+        return fit_confidence(confidence, model, name, threads)
     chosen = model.name_or(name)
     with Session() as session:
         path = fetch(chosen, offline=model.offline)
@@ -97,29 +101,6 @@ def _measure(
             )
     finally:
         record.close()
-
-
-def keep(mark: str, model: str, *, fit: Fit | None = None, rank: Rank | None = None) -> Path:
-    """Keep what was fitted to a model's replies, beside what was fitted to them before.
-
-    Args:
-        mark: the fingerprint of the model's file.
-        model: its name.
-        fit: in place of an earlier one of the same kind and policy.
-        rank: in place of an earlier one.
-    """
-    from ..confidence import Fits, as_toml, read_fits
-
-    target = config_folder() / "confidence" / f"{mark}.toml"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    before = Fits()
-    if target.is_file():
-        try:
-            before = read_fits(decode_text(target.read_bytes(), str(target)))
-        except EntropixError:
-            console().print(f"{target} was damaged and is replaced.", markup=False)
-    write_whole(target, [as_toml(Fits(rank, (fit,) if fit else ()).over(before), model).encode()])
-    return target
 
 
 def _report(observations: Sequence[Observation], before: Preset, fitted: Preset) -> None:

@@ -32,7 +32,7 @@ _KIND_OF_NUMBERS = ("length", "number_share", "result_count")
 _RIDGE = 1.0  # on standardised weights: that of a unit normal prior
 _FOLDS, _REPEATS = 10, 5
 _BINS = 10
-_TAIL = 0.01  # the share of replies on each side of a feature's range that lie outside
+_TAIL = 0.01  # the share of replies that lie on each side of the range of what tells their kind
 _LENGTHS = (8, 16, 32, 64, 96)  # tokens
 _LEAST_REPLIES = 20
 
@@ -160,11 +160,12 @@ def usual_features(answers: Sequence[Judged], answer: str) -> tuple[str, ...]:
 
 
 def _ranges(answers: Sequence[Judged], names: Sequence[str], answer: str) -> dict[str, tuple[float, float]]:
-    """Where the middle 98 % of each feature lie."""
+    """Where the features lie: of those that tell the kind of a reply the middle 98 %, of the others all."""
     kind = _KIND_OF_NUMBERS if answer == "last-number" else _KIND_OF_ANY
     found = {}
     for name in dict.fromkeys((*kind, *names)):
-        low, high = np.quantile([each.features[name] for each in answers], [_TAIL, 1 - _TAIL])
+        tail = _TAIL if name in kind else 0.0
+        low, high = np.quantile([each.features[name] for each in answers], [tail, 1 - tail])
         found[name] = (float(low), float(high))
     return found
 
