@@ -20,6 +20,10 @@ texts = ["Wait,", " Hmm"]
 """
 
 
+def test_a_shipped_preset_is_read_once() -> None:
+    assert all(load_preset(name) is load_preset(name) for name in preset_names())
+
+
 def refusal(text: str) -> str:
     """What is said of a preset's text; always one line."""
     with pytest.raises(ConfigError) as caught:

@@ -30,9 +30,10 @@ THRESHOLDS = (
 """Where the quadrants begin: what is fitted to a model."""
 
 
-def preset_names() -> list[str]:
+@cache
+def preset_names() -> tuple[str, ...]:
     """Names of the presets that ship with the package."""
-    return sorted(item.name.removesuffix(".toml") for item in _SHIPPED.iterdir() if item.name.endswith(".toml"))
+    return tuple(sorted(item.name.removesuffix(".toml") for item in _SHIPPED.iterdir() if item.name.endswith(".toml")))
 
 
 def load_preset(name: str) -> Preset:
@@ -41,10 +42,8 @@ def load_preset(name: str) -> Preset:
     Raises:
         ConfigError: no such preset, or one that does not hold.
     """
-    if name == "article":
-        return _article()
     if name in preset_names():
-        return read_preset(_shipped(name), name)
+        return _shipped_preset(name)
     path = Path(name).expanduser()
     if path.suffix != ".toml" and not path.exists():
         known = ", ".join(preset_names())
@@ -156,6 +155,11 @@ def _shipped(name: str) -> str:
     return _SHIPPED.joinpath(f"{name}.toml").read_text("utf-8")
 
 
+@cache  # every reply asks, and reading one takes as long as decoding several tokens
+def _shipped_preset(name: str) -> Preset:
+    return _article() if name == "article" else read_preset(_shipped(name), name)
+
+
 @cache
 def _article() -> Preset:
     tables = tomllib.loads(_shipped("article"))
@@ -164,6 +168,7 @@ def _article() -> Preset:
     )
 
 
+@cache
 def _rules() -> dict[str, type]:
     sections = get_type_hints(Preset)
     sections.pop("name")
