@@ -303,7 +303,7 @@ def test_the_engine_takes_what_was_fitted_to_its_model(tiny_model: Path, tmp_pat
             for preset in ("edge", engine.preset())
         )
         assert by_name == by_value
-    assert preset_names() == ["article", "edge"]
+    assert preset_names() == ("article", "edge")
 
 
 @pytest.mark.parametrize("content", [b"", b"[argmax\n", b"\xff", b"[argmax]\nentropy_below = nan\n", b"[other]\n"])
