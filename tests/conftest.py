@@ -63,4 +63,6 @@ def own_logging() -> Iterator[None]:
 def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep tests out of the user's data folder and away from the network."""
     monkeypatch.setenv("ENTROPIX_EDGE_HOME", str(tmp_path / "home"))
-    monkeypatch.delenv("ENTROPIX_EDGE_MODEL", raising=False)
+    for name in os.environ:
+        if name.startswith(("ENTROPIX_EDGE_MODEL", "LLAMA_ARG_", "LLAMA_API_KEY")):
+            monkeypatch.delenv(name)

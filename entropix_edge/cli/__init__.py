@@ -13,6 +13,7 @@ import click
 from .. import __version__
 from ..errors import ConfigError, EntropixError
 from . import streams
+from .defaults import config_path, name_variables, read_config, set_from_file, with_origin
 from .hints import explain
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
@@ -46,7 +47,21 @@ class _Commands(click.Group):
             return None
         module = __import__(f"{__package__}.{name}", fromlist=["command"])
         command: click.Command = module.command
+        name_variables(command)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name, command, rest = super().resolve_command(ctx, args)
+        if name and command:
+            with contextlib.suppress(FileNotFoundError):  # a user without a home
+                set_from_file(ctx, name, command, read_config(config_path(), lambda: self._all(ctx)))
+        return name, command, rest
+
+    def _all(self, ctx: click.Context) -> dict[str, click.Command]:
+        commands = ((name, self.get_command(ctx, name)) for name in _COMMANDS)
+        return {name: command for name, command in commands if command}
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -116,7 +131,7 @@ def _invoke(arguments: list[str]) -> int:
         return exit_.exit_code
     except click.ClickException as error:
         with contextlib.suppress(OSError):
-            error.show()
+            with_origin(error).show()
         return error.exit_code
 
 

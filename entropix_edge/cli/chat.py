@@ -29,6 +29,7 @@ from .options import (
     template_option,
     verbose_option,
 )
+from .profiles import profile_option
 from .repl import Conversing, print_error
 from .session import Session, fetch
 from .shell import Reopen, say
@@ -64,6 +65,7 @@ class ChatOptions(NamedTuple):
 @click.argument("name", metavar="[MODEL]", required=False)
 @takes(model=ModelOptions, engine=EngineOptions)
 @attention_option("last", "last")
+@profile_option
 @takes(sampling=SamplingOptions, candidates=CandidateOptions, chat=ChatOptions)
 @verbose_option
 def command(
@@ -87,7 +89,7 @@ def command(
         raise click.UsageError("standard input or output is closed: there is nobody to talk with")
     kept = _kept() if chat.resume else None
     chosen = model.name_or(name)
-    if kept and not (name or model.hf_repo or is_given("model")):
+    if kept and not (name or is_given("hf_repo") or is_given("model")):
         chosen = _model_of(kept)
     with Session() as session:
         return _chat(session, Reopen(fetch(chosen, offline=model.offline), options), chat, kept)

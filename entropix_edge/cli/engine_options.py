@@ -7,6 +7,7 @@ import click
 
 from ..config import CACHE_TYPES, AttentionChoice, CacheType, EngineConfig, FlashAttention
 from ..encoding import decode_text
+from .defaults import refuse_both
 from .options import batch_option, gpu_option, threads_option
 from .parameters import Names, Scaled, ScaledFile, Text
 
@@ -155,5 +156,7 @@ class EngineOptions(NamedTuple):
         if self.chat_template_file is None:
             return self.chat_template
         if self.chat_template is not None:
-            raise click.UsageError("--chat-template and --chat-template-file both give a template: give one of them")
+            both = "--chat-template and --chat-template-file both give a template: give one of them"
+            if refuse_both("chat_template", "chat_template_file", both) == "chat_template":
+                return self.chat_template
         return decode_text(self.chat_template_file.read_bytes(), str(self.chat_template_file))

@@ -16,6 +16,7 @@ from . import EXIT_INTERRUPTED
 from .console import console, output, print_json, print_table
 from .engine_options import EngineOptions
 from .options import ModelOptions, attention_option, takes, verbose_option
+from .profiles import profile_option
 from .session import Session, fetch
 
 if TYPE_CHECKING:
@@ -140,6 +141,7 @@ class _EvalOptions(NamedTuple):
 
 @click.command("eval")
 @takes(options=_EvalOptions, model=ModelOptions, engine=EngineOptions)
+@profile_option
 @attention_option(None, "last if a policy reads it, else off")
 @verbose_option
 def command(

@@ -26,6 +26,7 @@ from .options import (
     takes,
     verbose_option,
 )
+from .profiles import profile_option
 from .prompts import PromptOptions, gather_prompt
 from .reply_record import reply_record, said_to_wait
 from .session import Session, fetch
@@ -101,6 +102,7 @@ class _Options(NamedTuple):
 @click.command("generate")
 @takes(prompt=PromptOptions, model=ModelOptions, engine=EngineOptions)
 @attention_option("last", "last")
+@profile_option
 @takes(sampling=SamplingOptions, candidates=CandidateOptions, output=OutputOptions)
 @verbose_option
 def command(

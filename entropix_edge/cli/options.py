@@ -20,6 +20,7 @@ from ..config import (
     SamplerName,
 )
 from .console import set_up_logging
+from .defaults import refuse_both, with_changes
 from .parameters import Attention, GpuLayers, JsonObject, Length, Seed, Text
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ def takes(**groups: type) -> Callable[[Command], Command]:
     def decorate(command: Command) -> Command:
         @functools.wraps(command)
         def call(**values: Any) -> Any:
+            if any("changes" in group for group in options.values()):
+                values["changes"] = with_changes(values["changes"])
             built = {name: groups[name](**{field: values.pop(field) for field in options[name]}) for name in groups}
             return command(**built, **values)
 
@@ -125,7 +128,6 @@ class ModelOptions(NamedTuple):
         click.option(
             "-m",
             "--model",
-            envvar="ENTROPIX_EDGE_MODEL",
             metavar="NAME",
             help=f"A .gguf file, an alias (see `ls`), or a Hugging Face name. Default: {DEFAULT_MODEL}.",
         ),
@@ -143,7 +145,8 @@ class ModelOptions(NamedTuple):
             click.UsageError: there are two.
         """
         if self.model and self.hf_repo:
-            raise click.UsageError("-m and -hf both name a model: give one of them")
+            named = refuse_both("model", "hf_repo", "-m and -hf both name a model: give one of them")
+            return self.model if named == "model" else self.hf_repo
         return self.hf_repo or self.model or DEFAULT_MODEL
 
     def name_or(self, argument: str | None) -> str:
@@ -152,7 +155,7 @@ class ModelOptions(NamedTuple):
         Raises:
             click.UsageError: there are two.
         """
-        if argument is not None and (self.hf_repo or is_given("model")):
+        if argument is not None and (is_given("hf_repo") or is_given("model")):
             raise click.UsageError(f"{argument!r} and an option both name a model: give one of them")
         return argument or self.name
 

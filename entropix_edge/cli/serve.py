@@ -16,6 +16,7 @@ from .console import console
 from .engine_options import EngineOptions
 from .options import ModelOptions, SamplingOptions, attention_option, takes, verbose_option
 from .parameters import Length
+from .profiles import profile_option
 from .session import Session, fetch
 
 if TYPE_CHECKING:
@@ -97,7 +98,6 @@ class ServerOptions(NamedTuple):
         click.option(
             "--api-key",
             multiple=True,
-            envvar="ENTROPIX_EDGE_API_KEY",
             metavar="KEY",
             help="A key that requests must bring. Repeatable. Others on this machine can see it here, in the "
             "environment or a file they cannot.",
@@ -145,6 +145,7 @@ class ServerOptions(NamedTuple):
 @click.command("serve")
 @takes(model=ModelOptions, engine=EngineOptions)
 @attention_option("last", "last")
+@profile_option
 @takes(sampling=ServerSamplingOptions, server=ServerOptions)
 @verbose_option
 def command(

@@ -6,6 +6,7 @@ import contextlib
 from typing import TYPE_CHECKING, Self
 
 from .console import saying
+from .defaults import say_sources
 from .downloads import DownloadBar
 from .interrupt import Interrupt
 
@@ -76,6 +77,7 @@ class Session:
             yield engine
 
     def __enter__(self) -> Self:
+        say_sources()
         self._stack.enter_context(self.interrupt.watching())
         return self
 

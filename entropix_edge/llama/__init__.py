@@ -3,6 +3,7 @@
 from .context import Context
 from .devices import Device, can_repack, devices, llama_cpp_version, system_info
 from .header import Header, read_header
+from .machine import default_threads, processor_name, total_memory
 from .memory import Memory, Shape, plan, predict
 from .model import Model
 from .raw import RAW_PROCESS, Completion, RawLoop
@@ -21,12 +22,15 @@ __all__ = [
     "Shape",
     "Vocabulary",
     "can_repack",
+    "default_threads",
     "devices",
     "llama_cpp_version",
     "plan",
     "predict",
+    "processor_name",
     "read_header",
     "read_state",
     "system_info",
+    "total_memory",
     "write_state",
 ]
