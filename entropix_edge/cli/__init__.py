@@ -16,7 +16,7 @@ from . import streams
 from .defaults import config_path, name_variables, read_config, set_from_file, with_origin
 from .hints import explain
 
-EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+EXIT_FAILED, EXIT_USAGE, EXIT_ABSTAINED, EXIT_INTERRUPTED = 1, 2, 3, 130
 
 _NAME = "entropix-edge"
 _COMPLETION = "_ENTROPIX_EDGE_COMPLETE"
@@ -71,7 +71,7 @@ class _Commands(click.Group):
 @click.group(
     cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Each command has its own --help. Exit codes: 0 done, 1 failed, 2 usage, 130 interrupted.",
+    epilog="Each command has its own --help. Exit codes: 0 done, 1 failed, 2 usage, 3 abstained, 130 interrupted.",
 )
 @click.version_option(__version__, prog_name=_NAME)
 def cli() -> None:

@@ -14,9 +14,10 @@ import click
 from ..config import DEFAULT_PRESET, MOST_ALTERNATIVES, AttentionChoice, GenerationConfig
 from ..strategy import load_preset
 from ..types import TokenEvent
-from . import EXIT_FAILED, EXIT_INTERRUPTED
-from .console import console, print_json, wants_colour
+from . import EXIT_ABSTAINED, EXIT_FAILED, EXIT_INTERRUPTED
+from .console import console, plain, print_json, wants_colour
 from .engine_options import EngineOptions
+from .escalation import Second
 from .options import (
     CandidateOptions,
     ModelOptions,
@@ -28,16 +29,18 @@ from .options import (
 )
 from .profiles import profile_option
 from .prompts import PromptOptions, gather_prompt
-from .reply_record import reply_record, said_to_wait
+from .reply_record import reply_record, said_to_wait, with_alternatives
 from .session import Session, fetch
+from .verdict import Verdict, VerdictOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..config import EngineConfig, Preset
     from ..engine import Engine, ReplyStream
-    from ..render import Stats, TraceWriter
+    from ..render import Stats, TextPrinter, TraceWriter
     from ..sessions import Deliberation
+    from ..text import Message
     from .interrupt import Interrupt
 
 
@@ -81,6 +84,7 @@ class _Options(NamedTuple):
     attention: AttentionChoice
     sampling: SamplingOptions
     candidates: CandidateOptions
+    verdict: VerdictOptions
     output: OutputOptions
 
     def engine_config(self) -> EngineConfig:
@@ -103,7 +107,7 @@ class _Options(NamedTuple):
 @takes(prompt=PromptOptions, model=ModelOptions, engine=EngineOptions)
 @attention_option("last", "last")
 @profile_option
-@takes(sampling=SamplingOptions, candidates=CandidateOptions, output=OutputOptions)
+@takes(sampling=SamplingOptions, candidates=CandidateOptions, verdict=VerdictOptions, output=OutputOptions)
 @verbose_option
 def command(
     prompt: PromptOptions,
@@ -112,6 +116,7 @@ def command(
     attention: AttentionChoice,
     sampling: SamplingOptions,
     candidates: CandidateOptions,
+    verdict: VerdictOptions,
     output: OutputOptions,
 ) -> int:
     """Answer PROMPT.
@@ -121,7 +126,7 @@ def command(
     file (</dev/null leaves it out), and with -f - whatever it is. Standard output is the model's text and
     nothing else.
     """
-    options = _Options(prompt, model, engine, attention, sampling, candidates, output)
+    options = _Options(prompt, model, engine, attention, sampling, candidates, verdict, output)
     _check_output(options)
     engine_config = options.engine_config()
     options.generation_config(load_preset)  # what is wrong there is said before the model is loaded
@@ -133,17 +138,31 @@ def command(
 def _generate(session: Session, prompt: str, engine_config: EngineConfig, options: _Options) -> int:
     start = time.perf_counter()
     path = fetch(options.model.name, offline=options.model.offline)
+    options.verdict.check_fit(path, options.generation_config, options.candidates.voting())
     with session.engine(path, engine_config) as engine:
-        config = options.generation_config(engine.preset)
+        config = _with_names(engine, options)
         cache = options.prompt.prompt_cache
         if cache is not None and cache.exists():
             engine.load_prompt_cache(cache)
         startup = time.perf_counter() - start
         stream = _stream(engine, prompt, config, options)
-        code = _Run(engine, stream, config, options, startup).show(session.interrupt)
+        run = _Run(engine, stream, config, options, startup)
+        code = run.show(session.interrupt)
         if cache is not None:
             engine.save_prompt_cache(cache)
-        return code
+    if run.is_doubted and options.verdict.escalate:  # with the first model closed: there may be memory for one
+        run.escalate(prompt)
+    return code
+
+
+def _with_names(engine: Engine, options: _Options) -> GenerationConfig:
+    """How to generate; with alternatives where the least sure tokens of an answer are to be named."""
+    config = options.generation_config(engine.preset)
+    if not engine.fits.confidence.fits:
+        return config
+    from ..render import NAMED_ALTERNATIVES
+
+    return dataclasses.replace(config, alternatives=max(config.alternatives, NAMED_ALTERNATIVES))
 
 
 def _stream(engine: Engine, prompt: str, config: GenerationConfig, options: _Options) -> ReplyStream | Deliberation:
@@ -169,6 +188,9 @@ def _check_output(options: _Options) -> None:
     if output.as_json and output.color == "always":
         raise click.UsageError("--json and --color always do not go together: JSON has no colours")
     options.candidates.check()
+    options.verdict.check(offline=options.model.offline)
+    if prompt.raw and options.verdict.server:
+        raise click.UsageError("--raw and a server to --escalate to do not go together: it takes messages")
     if prompt.raw and prompt.system is not None:
         raise click.UsageError("--raw and --system do not go together: put the system message into the text")
     if prompt.raw and prompt.chat_template_kwargs:
@@ -190,8 +212,22 @@ def _check_output(options: _Options) -> None:
         raise click.UsageError("standard output is closed: there is nowhere to write the text")
 
 
+def _printer(options: _Options) -> TextPrinter:
+    """What prints the reply; with the meaning of the colours before it."""
+    from ..render import TextPrinter, legend
+
+    colour = not options.output.as_json and wants_colour(options.output.color)
+    if colour:
+        console(colour=True).print(legend())
+    return TextPrinter(sys.stdout, colour=colour, terminal=sys.stdout.isatty())
+
+
 class _Run:
-    """One reply on its way to the screen, the trace and the statistics."""
+    """One reply on its way to the screen, the trace and the statistics.
+
+    Attributes:
+        is_doubted: whether it is too likely to be wrong to be given.
+    """
 
     def __init__(
         self,
@@ -207,43 +243,91 @@ class _Run:
         self._options = options
         self._output = options.output
         self._startup = startup
+        self._printer = _printer(options)
+        self._held: list[TokenEvent] = []  # until the verdict
+        self.is_doubted = False
 
     def show(self, interrupt: Interrupt) -> int:
         """Print the reply as it comes, then what was asked for besides. The exit code."""
-        from ..render import TextPrinter, legend
-
-        terminal = sys.stdout.isatty()
-        as_json = self._output.as_json
-        colour = not as_json and wants_colour(self._output.color)
-        if colour:
-            console(colour=True).print(legend())
-        printer = TextPrinter(sys.stdout, colour=colour, terminal=terminal)
+        as_json, printer = self._output.as_json, self._printer
+        waits = self._options.verdict.threshold is not None
         with contextlib.ExitStack() as stack:
             stack.callback(self._stream.close)
             trace = self._open_trace(stack)
             stack.callback(self._finish_trace, trace)
-            for event in said_to_wait(self._stream.everything(), self._options.candidates.deliberate):
+            for event in said_to_wait(self._stream.everything(), self._options.candidates.deliberate, whole=waits):
                 if trace:
-                    trace.write(event)
+                    trace.write(with_alternatives(event, self._output.alternatives))
                 if isinstance(event, TokenEvent) and not as_json:
-                    printer.write(event)
+                    self._held.append(event) if waits else printer.write(event)
                 if interrupt():
                     self._stream.cancel()
-            if as_json:
-                print_json(self._record())
-            else:
-                printer.finish()
+            verdict = self._verdict(interrupt)
+            if not self.is_doubted:
+                self._give()
+            elif not self._options.verdict.escalate:
+                self._abstain()
         self._report()
         if interrupt():
             return EXIT_INTERRUPTED
+        if verdict is Verdict.DOUBTED and not self._options.verdict.escalate:
+            return EXIT_ABSTAINED
         return EXIT_FAILED if trace and trace.failed else 0
+
+    def _verdict(self, interrupt: Interrupt) -> Verdict:
+        """What is to be done with the reply; said, where it is not simply given."""
+        options, reply = self._options.verdict, self._stream.reply()
+        if interrupt():
+            return Verdict.GIVEN
+        verdict = options.of(reply.confidence)
+        self.is_doubted = verdict is Verdict.DOUBTED
+        if said := options.told(verdict, reply.confidence):
+            console().print(said, markup=False)
+        return verdict
+
+    def _give(self) -> None:
+        if self._output.as_json:
+            print_json(self._record())
+            return
+        for event in self._held:
+            self._printer.write(event)
+        self._printer.finish()
+
+    def _abstain(self) -> None:
+        """The guess goes to standard error, and standard output has nothing of it."""
+        if self._output.as_json:
+            print_json(self._record() | {"text": None, "guess": self._stream.reply().text, "abstained": True})
+        else:
+            console().print(plain(self._stream.reply().text), markup=False)
+
+    def escalate(self, prompt: str) -> None:
+        """Let the second model answer, and give its answer; where it has none, the first reply."""
+        options = self._options
+        system: list[Message] = [{"role": "system", "content": options.prompt.system}] if options.prompt.system else []
+        second = Second(
+            str(options.verdict.escalate),
+            options.verdict.server is not None,
+            options.model.offline,
+            options.engine.config("off"),
+            options.generation_config,
+        )
+        messages: list[Message] = [*system, {"role": "user", "content": prompt}]
+        answer = second.ask(messages, raw=prompt if options.prompt.raw else None)
+        if answer is None:
+            self._give()
+        elif self._output.as_json:
+            told = {"text": answer.text, "guess": self._stream.reply().text, "escalated_to": options.verdict.escalate}
+            print_json(self._record() | told)
+        else:
+            self._printer.write(TokenEvent(0, None, answer.text))
+            self._printer.finish()
 
     def _finish_trace(self, trace: TraceWriter | None) -> None:
         """Where the reader has gone, end the reply, and the trace as it should end."""
         self._stream.cancel()
         if trace:
             for event in self._stream.everything():
-                trace.write(event)
+                trace.write(with_alternatives(event, self._output.alternatives))
 
     def _open_trace(self, stack: contextlib.ExitStack) -> TraceWriter | None:
         from ..render import TraceWriter
@@ -275,7 +359,7 @@ class _Run:
             self._engine,
             self._stream.reply(),
             startup_seconds=self._startup,
-            alternatives=self._config.alternatives > 0,
+            alternatives=self._output.alternatives,
         )
 
     def _preset_shown(self) -> str:
@@ -293,5 +377,13 @@ class _Run:
                 "seed": self._stream.seed,
             }
             console().print(self._stats().table(**facts))
-        elif sampling.seed is None and sampling.sampler != "greedy" and console().is_terminal:
+            return
+        if not console().is_terminal:
+            return
+        reply = self._stream.reply()
+        if reply.confidence and self._options.verdict.threshold is None:
+            from ..render import told
+
+            console().print(told(reply.confidence, reply.events), style="dim", markup=False)
+        if sampling.seed is None and sampling.sampler != "greedy":
             console().print(f"seed {self._stream.seed}", style="dim")

@@ -70,10 +70,10 @@ class Interrupt:
     @contextlib.contextmanager
     def deferring(self) -> Iterator[None]:
         """Take Ctrl-C as the flag alone; raise one that was lost before."""
-        self._deferred = True
+        deferred, self._deferred = self._deferred, True
         try:
             if self.requested:
                 raise KeyboardInterrupt
             yield
         finally:
-            self._deferred = False
+            self._deferred = deferred

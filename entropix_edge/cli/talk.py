@@ -167,7 +167,7 @@ class Talk:
         turns = self.conversation.turns
         if not turns or turns[-1].reply is None:
             return None
-        return reply_record(self.engine, turns[-1].reply, startup_seconds=self._startup, alternatives=True)
+        return reply_record(self.engine, turns[-1].reply, startup_seconds=self._startup, alternatives=ALTERNATIVES)
 
 
 _TAG_TOKENS = 8  # at most, with what may stand after it
