@@ -70,7 +70,7 @@ def test_standard_output_is_the_text_and_nothing_else(generate: Cli) -> None:
 
 def test_json_is_one_object_with_statistics(generate: Cli) -> None:
     record = json.loads(generate("hello", "--json").out)
-    assert set(record) == {"model", "text", "finish_reason", "seed", "stats"}
+    assert set(record) == {"model", "text", "finish_reason", "seed", "confidence", "stats"}
     assert record["seed"] == 1
     assert record["finish_reason"] in ("length", "stop")
     assert record["stats"]["tokens"] <= 12
