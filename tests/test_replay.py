@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from entropix_edge.cli import run
 from entropix_edge.errors import ConfigError
 from entropix_edge.evaluation.comparison import compare, feature_rows
+from entropix_edge.evaluation.escalation import escalate
 from entropix_edge.evaluation.features import SIGNS, features
 from entropix_edge.evaluation.records import Candidate, Record, Tokens, open_recording
 from entropix_edge.evaluation.replay import Pool, any_right, ballot, curve, orders, pools, rule, tally
@@ -337,6 +338,39 @@ def test_a_feature_s_area_is_told_in_the_direction_in_which_the_model_is_surer()
     assert rows["length"].auroc.value == 0  # here the longer are right
     assert rows["length"].surer == "lower"
     assert "lowest_logprob" not in rows
+
+
+# --- asking a larger model ------------------------------------------------------------------------
+
+
+def two_models(small: str, large: str, entropies: list[float]) -> tuple[Pool, Pool]:
+    """A small model's replies and a larger one's, a letter a problem: A is right."""
+    first = {
+        str(place): [sample(letter, problem=str(place), features=EVERY | {"mean_entropy": entropy})]
+        for place, (letter, entropy) in enumerate(zip(small, entropies, strict=True))
+    }
+    second = {
+        str(place): [sample(letter, problem=str(place), tokens=30, policy="draws")]
+        for place, letter in enumerate(large)
+    }
+    return Pool("draws", first), Pool("draws", second)
+
+
+def test_the_least_sure_replies_are_asked_again() -> None:
+    small, large = two_models("ABBA", "ABAA", [0.1, 3.0, 2.0, 0.2])
+    none, half, every = escalate(small, large, "mean_entropy", (0.0, 0.5, 1.0))
+    assert [row.accuracy.value for row in (none, half, every)] == [0.5, 0.75, 0.75]
+    assert [row.decoded_tokens for row in (none, half, every)] == [10, 25, 40]
+    assert half.gain.value == pytest.approx(0.75 - (0.5 + 0.75) / 2)
+    assert half.below == -0.2
+    assert none.below is None
+    assert none.gain.value == every.gain.value == 0.0
+
+
+def test_models_without_a_problem_in_common_are_not_compared() -> None:
+    small, large = two_models("AB", "AB", [1.0, 2.0])
+    with pytest.raises(ConfigError, match="no problem in common"):
+        escalate(small, Pool("draws", {"x": large.problems["0"]}), "mean_entropy")
 
 
 # --- files and the command ------------------------------------------------------------------------

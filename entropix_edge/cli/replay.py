@@ -13,7 +13,8 @@ from .options import takes, verbose_option
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..evaluation.comparison import FeatureRow, ReplayRow
+    from ..evaluation.comparison import FeatureRow, ReplayRow, Row
+    from ..evaluation.escalation import EscalationRow
     from ..evaluation.replay import Pool
 
 
@@ -89,6 +90,25 @@ class _ReplayOptions(NamedTuple):
     features: Annotated[
         bool, click.option("--features", is_flag=True, help="How well each feature tells right from wrong, instead.")
     ]
+    escalate: Annotated[
+        Path | None,
+        click.option(
+            "--escalate",
+            type=click.Path(path_type=Path, exists=True, dir_okay=False),
+            metavar="FILE",
+            help="A larger model's recording on the same problems: what asking it for the least sure replies gives "
+            "and costs, instead.",
+        ),
+    ]
+    by: Annotated[
+        str,
+        click.option(
+            "--by",
+            default="summed_entropy",
+            metavar="FEATURE",
+            help="With --escalate: which replies are least sure. Default: summed_entropy.",
+        ),
+    ]
     summary: Annotated[
         Path | None,
         click.option(
@@ -132,7 +152,9 @@ def command(options: _ReplayOptions) -> None:
         return
     found = pools(samples)
     chosen = [_named(found, name) for name in options.policies] or found
-    if options.features:
+    if options.escalate:
+        _report(*_escalation(chosen, options.escalate, options.by), options.form)
+    elif options.features:
         _report(*_features(chosen), options.form)
     else:
         _report(*_votes(found, chosen, options), options.form)
@@ -171,7 +193,19 @@ def _features(chosen: Sequence[Pool]) -> tuple[list[FeatureRow], tuple[str, ...]
     return rows, FEATURE_COLUMNS, "In brackets: 95 % intervals over problems. Below 0.5: the surer, the wronger."
 
 
-def _report(rows: Sequence[ReplayRow] | Sequence[FeatureRow], columns: tuple[str, ...], note: str, form: str) -> None:
+def _escalation(chosen: Sequence[Pool], path: Path, feature: str) -> tuple[list[EscalationRow], tuple[str, ...], str]:
+    from ..evaluation.escalation import COLUMNS, escalate
+    from ..evaluation.replay import check_feature, pools
+    from ..evaluation.samples import read_samples
+
+    if len(chosen) != 1:
+        raise click.UsageError(f"--escalate needs one policy: name one of {len(chosen)} with --policy")
+    larger = _named(pools(read_samples(path)), chosen[0].policy)
+    rows = escalate(chosen[0], larger, check_feature(feature))
+    return rows, COLUMNS, "In brackets: 95 % intervals over problems. Decoded tokens and seconds: a problem, of both."
+
+
+def _report(rows: Sequence[Row], columns: tuple[str, ...], note: str, form: str) -> None:
     from ..evaluation.comparison import markdown
 
     if form == "json":

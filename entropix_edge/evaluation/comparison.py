@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -181,6 +181,16 @@ def feature_rows(pool: Pool) -> list[FeatureRow]:
     return sorted(rows, key=lambda row: -abs(row.auroc.value - 0.5))
 
 
-def markdown(rows: Sequence[ReplayRow] | Sequence[FeatureRow], columns: Sequence[str]) -> str:
+class Row(Protocol):
+    """A row of a report."""
+
+    def cells(self) -> tuple[str, ...]:
+        """As texts."""
+
+    def as_record(self) -> dict[str, Any]:
+        """Ready for JSON."""
+
+
+def markdown(rows: Sequence[Row], columns: Sequence[str]) -> str:
     """The rows as a Markdown table."""
     return markdown_table(columns, [row.cells() for row in rows], left=3)
