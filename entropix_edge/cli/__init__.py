@@ -18,8 +18,8 @@ from .hints import explain
 
 EXIT_FAILED, EXIT_USAGE, EXIT_ABSTAINED, EXIT_INTERRUPTED = 1, 2, 3, 130
 
-_NAME = "entropix-edge"
-_COMPLETION = "_ENTROPIX_EDGE_COMPLETE"
+NAME = "entropix-edge"
+COMPLETION = "_ENTROPIX_EDGE_COMPLETE"
 
 _COMMANDS = {
     "generate": "Answer a prompt.",
@@ -33,7 +33,11 @@ _COMMANDS = {
     "pull": "Fetch a model.",
     "ls": "List the models on this machine.",
     "rm": "Remove a model from this machine.",
+    "doctor": "Look for what is wrong with this machine's setup.",
+    "completion": "Print the completion script of a shell.",
 }
+
+_WITHOUT_CONFIG = ("doctor", "completion")  # they must run, whatever config.toml holds
 
 
 class _Commands(click.Group):
@@ -54,7 +58,7 @@ class _Commands(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name, command, rest = super().resolve_command(ctx, args)
-        if name and command:
+        if name and command and name not in _WITHOUT_CONFIG:
             with contextlib.suppress(FileNotFoundError):  # a user without a home
                 set_from_file(ctx, name, command, read_config(config_path(), lambda: self._all(ctx)))
         return name, command, rest
@@ -73,7 +77,7 @@ class _Commands(click.Group):
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Each command has its own --help. Exit codes: 0 done, 1 failed, 2 usage, 3 abstained, 130 interrupted.",
 )
-@click.version_option(__version__, prog_name=_NAME)
+@click.version_option(__version__, prog_name=NAME)
 def cli() -> None:
     """Run any GGUF model on this machine, with decoding guided by the model's own uncertainty.
 
@@ -114,15 +118,15 @@ def run(arguments: list[str] | None = None) -> int:
 def _default() -> list[str]:
     """What is done without a command: in a terminal a conversation, else help."""
     in_terminal = all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout))
-    return ["chat"] if in_terminal and _COMPLETION not in os.environ else []
+    return ["chat"] if in_terminal and COMPLETION not in os.environ else []
 
 
 def _invoke(arguments: list[str]) -> int:
     try:
-        if _COMPLETION in os.environ:
-            cli.main(prog_name=_NAME, complete_var=_COMPLETION)
+        if COMPLETION in os.environ:
+            cli.main(prog_name=NAME, complete_var=COMPLETION)
         # not `cli.main`, which ends the process itself, with an exit code of its own where a pipe has closed
-        with cli.make_context(_NAME, arguments) as context:
+        with cli.make_context(NAME, arguments) as context:
             result = cli.invoke(context)
         return result if isinstance(result, int) else 0
     except SystemExit as exit_:

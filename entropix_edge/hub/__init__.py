@@ -1,7 +1,9 @@
 """A model's name → a verified file on disk."""
 
 from .catalogue import CatalogueModel, aliases, catalogue_models
+from .huggingface import unreachable
 from .models import InstalledModel, installed, remove, resolve
+from .paths import offline_by_environment
 from .progress import Progress
 
 __all__ = [
@@ -11,6 +13,8 @@ __all__ = [
     "aliases",
     "catalogue_models",
     "installed",
+    "offline_by_environment",
     "remove",
     "resolve",
+    "unreachable",
 ]

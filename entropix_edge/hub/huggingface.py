@@ -200,6 +200,20 @@ def _receive_rest(file: _RemoteFile, content: HashingFile) -> None:
             content.write(chunk)
 
 
+def unreachable(seconds: float = 3.0) -> str | None:
+    """Why the hub does not answer within so many seconds; None where it does."""
+    from huggingface_hub import constants
+    from huggingface_hub.utils import get_session  # type: ignore[attr-defined]
+
+    try:
+        get_session().head(constants.ENDPOINT, timeout=seconds)
+    except Exception as error:
+        if not is_network(error):
+            raise
+        return f"{constants.ENDPOINT}: {error}"
+    return None
+
+
 def _check_space(file: _RemoteFile, done: int, folder: Path) -> None:
     with contextlib.suppress(OSError):
         free = shutil.disk_usage(folder).free

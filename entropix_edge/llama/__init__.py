@@ -1,9 +1,19 @@
 """The only importer of llama_cpp: model, context, vocabulary, attention tap, devices."""
 
+from .architectures import MADE_FOR
 from .context import Context
 from .devices import Device, can_repack, devices, llama_cpp_version, system_info
 from .header import Header, read_header
-from .machine import default_threads, processor_name, total_memory
+from .machine import (
+    available_memory,
+    default_threads,
+    hottest,
+    is_translated,
+    processor_features,
+    processor_name,
+    swap,
+    total_memory,
+)
 from .memory import Memory, Shape, plan, predict
 from .model import Model
 from .raw import RAW_PROCESS, Completion, RawLoop
@@ -11,6 +21,7 @@ from .state import read_state, write_state
 from .vocabulary import Vocabulary
 
 __all__ = [
+    "MADE_FOR",
     "RAW_PROCESS",
     "Completion",
     "Context",
@@ -21,15 +32,20 @@ __all__ = [
     "RawLoop",
     "Shape",
     "Vocabulary",
+    "available_memory",
     "can_repack",
     "default_threads",
     "devices",
+    "hottest",
+    "is_translated",
     "llama_cpp_version",
     "plan",
     "predict",
+    "processor_features",
     "processor_name",
     "read_header",
     "read_state",
+    "swap",
     "system_info",
     "total_memory",
     "write_state",

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from . import cgroups
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 _LITTLE = 0.6  # of the strongest core's capacity: Cortex-A55 0.52 beside A76, A53 0.58 beside A73; middle cores 0.7
 
@@ -59,6 +59,31 @@ def total_memory() -> int | None:
 def processor_name() -> str:
     """The processor in a few words, such as "Raspberry Pi 5 Model B Rev 1.0 (4 x Cortex-A76)"."""
     return Linux().processor_name()
+
+
+def processor_features() -> frozenset[str]:
+    """What the processor can do, as Linux names it, such as `avx2`; empty where the system does not say."""
+    return Linux().processor_features()
+
+
+def swap() -> tuple[int, int] | None:
+    """Bytes of swap, and how many of them are free; None where the system does not say."""
+    return Linux().swap()
+
+
+def hottest() -> float | None:
+    """The highest temperature that the system tells of, in degrees Celsius; None where it tells none."""
+    return Linux().hottest()
+
+
+def is_translated(read: Callable[[str], int | None] | None = None, system: str | None = None) -> bool:
+    """Whether this is a Python for Intel's processors that macOS translates for Apple's (Rosetta).
+
+    Args:
+        read: gives a sysctl's number; None for the system's own.
+        system: as Python names it; None for this one.
+    """
+    return (system or sys.platform) == "darwin" and (read or _sysctl)("sysctl.proc_translated") == 1
 
 
 def _allowed() -> frozenset[int] | None:
@@ -123,6 +148,27 @@ class Linux:
             if key == name:
                 return int(value.split()[0]) * 1024
         return None
+
+    def swap(self) -> tuple[int, int] | None:
+        """Bytes of swap, and of them free."""
+        every, free = self._meminfo("SwapTotal"), self._meminfo("SwapFree")
+        return None if every is None else (every, free or 0)
+
+    def hottest(self) -> float | None:
+        """The highest temperature of a zone, in degrees Celsius."""
+        found = (self._read(str(path.relative_to(self.root))) for path in self._zones())
+        return max((int(value) / 1000 for value in found if value.lstrip("-").isdecimal()), default=None)
+
+    def _zones(self) -> Iterable[Path]:
+        return (self.root / "sys/class/thermal").glob("thermal_zone*/temp")
+
+    def processor_features(self) -> frozenset[str]:
+        """The features of the first processor."""
+        for line in self._read("proc/cpuinfo").splitlines():
+            name, _, value = line.partition(":")
+            if name.strip().lower() in ("flags", "features"):
+                return frozenset(value.split())
+        return frozenset()
 
     def processor_name(self) -> str:
         """The processor's name, or what is known of it: the board, its cores, how many they are."""
