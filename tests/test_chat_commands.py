@@ -267,7 +267,7 @@ def test_a_conversation_is_saved_with_its_cache(do: Do, shell: Shell, engine: En
     assert before[-1].text in do("/load talk")[1]
     assert [turn.reply_ids for turn in shell.talk.conversation.turns] == [turn.reply_ids for turn in before]
     for line in ("/why", "/branches", "/json"):
-        with pytest.raises(PromptError, match="the last reply is from a file, which keeps no probabilities"):
+        with pytest.raises(PromptError, match="no probabilities of the last reply are known"):
             do(line)
     do("and so")
     reply = shell.talk.conversation.turns[-1].reply

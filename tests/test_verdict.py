@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import io
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from test_conversation import ascii_weights
 
 from entropix_edge.cli import remote, run
 from entropix_edge.confidence import Fit
+from entropix_edge.sessions import SavedConversation
 from entropix_edge.text import Message
 
 ANY = replace(NUMBERS, answer="exact", weights={}, ranges={"length": (1.0, 99.0)})
@@ -113,8 +115,7 @@ def test_a_reply_without_a_probability_is_given_and_that_is_said(generate: Cli, 
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (("--escalate", "x.gguf"), "give both"),
-        (("--below", "0.5"), "give both"),
+        (("--below", "0.5"), "is for --escalate"),
         (("--abstain-below", "0.5", "--escalate", "x.gguf", "--below", "0.5"), "give one of them"),
         (("--abstain-below", "1.5"), "0<=x<=1"),
         (("--escalate", "ftp://host/v1", "--below", "0.5"), "is not the URL of a server"),
@@ -147,6 +148,7 @@ def test_a_second_model_answers_what_is_doubted(generate: Cli, first: Path, seco
     assert (result.code, result.out) == (0, expected)
     assert "27 % likely to be right, below 30 %: asking" in result.err
     assert generate("--escalate", second, "--below", 0.2).out == said
+    assert generate("--escalate", second).out == expected
     record = json.loads(generate("--escalate", second, "--below", 0.3, "--json").out)
     assert (record["text"].strip(), record["guess"].strip()) == (expected.strip(), said.strip())
     assert record["escalated_to"] == str(second)
@@ -262,3 +264,51 @@ def test_a_server_that_lists_no_model(scripted: str) -> None:
 )
 def test_which_hosts_are_this_machine(host: str, loopback: bool) -> None:
     assert remote.is_loopback(host) is loopback
+
+
+# --- chat -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def chat(first: Path, compiled: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cli:
+    stops = [argument for letter in "XYZ&<>" for argument in ("--stop", letter)]
+    command = ["chat", str(first), "-c", "512", "-t", "1", "--sampler", "greedy", "-n", "60", *stops]
+
+    def invoke(said: str, *arguments: object) -> Result:
+        capsys.readouterr()
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(said.encode())))
+        code = run([*command, *map(str, arguments)])
+        return Result(code, *capsys.readouterr())
+
+    return invoke
+
+
+def test_a_conversation_says_that_it_does_not_know(chat: Cli, first: Path) -> None:
+    said = chat("hello\n").out
+    assert len(said) > 3
+    fitted(first, UNSURE)
+    result = chat("hello\n", "--abstain-below", 0.5)
+    assert (result.code, result.out) == (0, "")
+    assert "I do not know." in result.err
+    assert said.strip() in result.err
+    assert chat("hello\n", "--abstain-below", 0.1).out == said
+
+
+def test_a_conversation_without_a_fit_is_refused(chat: Cli) -> None:
+    assert chat("hello\n", "--abstain-below", 0.5).code == 2
+
+
+def test_a_conversation_goes_on_from_the_second_model_s_answer(
+    chat: Cli, first: Path, second: Path, tmp_path: Path
+) -> None:
+    said = chat("hello\n").out
+    fitted(first, UNSURE)
+    result = chat("hello\nWhy?\n", "--escalate", second, "--below", 0.5)
+    assert result.code == 0
+    assert said not in result.out
+    assert result.err.count("asking") == 2
+    kept = max((tmp_path / "home" / "conversations").glob("*"), key=lambda path: path.stat().st_mtime_ns)
+    turns = SavedConversation.read(kept).turns
+    assert [turn.question for turn in turns] == ["hello", "Why?"]
+    assert [turn.text.strip() for turn in turns] == result.out.split()
+    assert all(turn.reply_ids == () for turn in turns)

@@ -34,6 +34,7 @@ from .repl import Conversing, print_error
 from .session import Session, fetch
 from .shell import Reopen, say
 from .talk import Options, Talk
+from .verdict import VerdictOptions
 
 if TYPE_CHECKING:
     from ..engine import Engine
@@ -66,7 +67,7 @@ class ChatOptions(NamedTuple):
 @takes(model=ModelOptions, engine=EngineOptions)
 @attention_option("last", "last")
 @profile_option
-@takes(sampling=SamplingOptions, candidates=CandidateOptions, chat=ChatOptions)
+@takes(sampling=SamplingOptions, candidates=CandidateOptions, verdict=VerdictOptions, chat=ChatOptions)
 @verbose_option
 def command(
     name: str | None,
@@ -75,6 +76,7 @@ def command(
     attention: AttentionChoice,
     sampling: SamplingOptions,
     candidates: CandidateOptions,
+    verdict: VerdictOptions,
     chat: ChatOptions,
 ) -> int:
     """Talk with MODEL.
@@ -82,8 +84,9 @@ def command(
     In a terminal, /help lists what can be typed. Otherwise each line of standard input is a question, and standard
     output is the replies and nothing else. Every conversation is kept in the user's data folder as it goes on.
     """
-    options = Options(model, engine, attention, sampling, candidates, chat.color, "show", chat.stats)
+    options = Options(model, engine, attention, sampling, candidates, verdict, chat.color, "show", chat.stats)
     candidates.check()
+    verdict.check(offline=model.offline)
     options.generation_config(load_preset)  # what is wrong there is said before the model is loaded
     if sys.stdin is None or sys.stdout is None:
         raise click.UsageError("standard input or output is closed: there is nobody to talk with")
@@ -92,7 +95,9 @@ def command(
     if kept and not (name or is_given("hf_repo") or is_given("model")):
         chosen = _model_of(kept)
     with Session() as session:
-        return _chat(session, Reopen(fetch(chosen, offline=model.offline), options), chat, kept)
+        path = fetch(chosen, offline=model.offline)
+        verdict.check_fit(path, options.generation_config, candidates.voting())
+        return _chat(session, Reopen(path, options), chat, kept)
 
 
 def _kept() -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import EntropixError
@@ -17,22 +16,10 @@ if TYPE_CHECKING:
 
     from ..config import EngineConfig, GenerationConfig, Preset
     from ..text import Message
+    from .engine_options import EngineOptions
+    from .verdict import VerdictOptions
 
     Generate = Callable[[Callable[[str], Preset]], GenerationConfig]
-
-
-class Answer(NamedTuple):
-    """What the second model said, and what it took.
-
-    Attributes:
-        text: the whole of it.
-        seconds: until it was there.
-        tokens: of it; None where only a server knows.
-    """
-
-    text: str
-    seconds: float
-    tokens: int | None
 
 
 class Second(NamedTuple):
@@ -52,32 +39,38 @@ class Second(NamedTuple):
     engine: EngineConfig
     generate: Generate
 
-    def ask(self, messages: Sequence[Message], *, raw: str | None = None) -> Answer | None:
+    @classmethod
+    def of(cls, verdict: VerdictOptions, engine: EngineOptions, generate: Generate, *, offline: bool) -> Second:
+        """The model that the options of a command name."""
+        return cls(str(verdict.escalate), verdict.server is not None, offline, engine.config("off"), generate)
+
+    def ask(self, system: str | None, messages: Sequence[Message], *, raw: str | None = None) -> str | None:
         """Its answer; None where it fails, or Ctrl-C ends it, which is said.
 
         Args:
-            messages: the conversation, the system message included.
+            system: a system message.
+            messages: the conversation.
             raw: a text to go on from instead, without a chat template.
         """
-        start = time.perf_counter()
+        if system is not None:
+            messages = [{"role": "system", "content": system}, *messages]
         try:
             with console().status(f"Asking {self.name}"):
-                text, tokens = self._from_server(messages) if self.is_server else self._from_model(messages, raw)
-            return Answer(text, time.perf_counter() - start, tokens)
+                return self._from_server(messages) if self.is_server else self._from_model(messages, raw)
         except (EntropixError, OSError) as error:
             console().print(f"{self.name} gave no answer: {error}. The first reply stands.", markup=False)
         except KeyboardInterrupt:
             console().print("Stopped. The first reply stands.")
         return None
 
-    def _from_server(self, messages: Sequence[Message]) -> tuple[str, None]:
+    def _from_server(self, messages: Sequence[Message]) -> str:
         from ..strategy import load_preset
         from . import remote
 
         most = self.generate(load_preset).n_predict
-        return remote.complete(self.name, messages, max_tokens=most if most > 0 else None), None
+        return remote.complete(self.name, messages, max_tokens=most if most > 0 else None)
 
-    def _from_model(self, messages: Sequence[Message], raw: str | None) -> tuple[str, int]:
+    def _from_model(self, messages: Sequence[Message], raw: str | None) -> str:
         config = dataclasses.replace(self.engine, sequences=1, attention="off")
         with Session() as session:
             path = fetch(self.name, offline=self.offline)
@@ -86,4 +79,4 @@ class Second(NamedTuple):
                 reply = engine.generate(prompt, self.generate(engine.preset), raw=raw is not None)
         if reply.finish_reason is FinishReason.CANCELLED:
             raise KeyboardInterrupt
-        return reply.text, len(reply.events)
+        return reply.text

@@ -281,7 +281,7 @@ class _Run:
             return Verdict.GIVEN
         verdict = options.of(reply.confidence)
         self.is_doubted = verdict is Verdict.DOUBTED
-        if said := options.told(verdict, reply.confidence):
+        if said := options.told(verdict, reply):
             console().print(said, markup=False)
         return verdict
 
@@ -303,23 +303,16 @@ class _Run:
     def escalate(self, prompt: str) -> None:
         """Let the second model answer, and give its answer; where it has none, the first reply."""
         options = self._options
-        system: list[Message] = [{"role": "system", "content": options.prompt.system}] if options.prompt.system else []
-        second = Second(
-            str(options.verdict.escalate),
-            options.verdict.server is not None,
-            options.model.offline,
-            options.engine.config("off"),
-            options.generation_config,
-        )
-        messages: list[Message] = [*system, {"role": "user", "content": prompt}]
-        answer = second.ask(messages, raw=prompt if options.prompt.raw else None)
+        second = Second.of(options.verdict, options.engine, options.generation_config, offline=options.model.offline)
+        messages: list[Message] = [{"role": "user", "content": prompt}]
+        answer = second.ask(options.prompt.system, messages, raw=prompt if options.prompt.raw else None)
         if answer is None:
             self._give()
         elif self._output.as_json:
-            told = {"text": answer.text, "guess": self._stream.reply().text, "escalated_to": options.verdict.escalate}
+            told = {"text": answer, "guess": self._stream.reply().text, "escalated_to": options.verdict.escalate}
             print_json(self._record() | told)
         else:
-            self._printer.write(TokenEvent(0, None, answer.text))
+            self._printer.write(TokenEvent(0, None, answer))
             self._printer.finish()
 
     def _finish_trace(self, trace: TraceWriter | None) -> None:

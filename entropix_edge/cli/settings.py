@@ -39,7 +39,7 @@ _FLAGS: dict[str, tuple[dict[str, Any], str]] = {
 _CHOICES = {"color": ("auto", "always", "never"), "thoughts": ("show", "fold")}
 THINKING = {"think": True, "nothink": False}
 """What a chat template may be told with its variable `enable_thinking`."""
-_GROUPS = ("sampling", "candidates", "engine")
+_GROUPS = ("sampling", "candidates", "verdict", "engine")
 
 
 class Change(NamedTuple):
@@ -106,7 +106,9 @@ class Settings:
         if name == "attention":
             return _checked(options._replace(attention=held), name, value, reopens=True)
         group = next(group for group in _GROUPS if name in getattr(options, group)._fields)
-        return _checked(_with(options, group, **{name: held}), name, value, reopens=group != "sampling")
+        return _checked(
+            _with(options, group, **{name: held}), name, value, reopens=group not in ("sampling", "verdict")
+        )
 
     def _converted(self, name: str, value: str) -> Any:
         parameter = self._parameters[name]
@@ -142,6 +144,7 @@ def _checked(options: Options, name: str, value: str, *, reopens: bool = False) 
     """
     try:
         options.candidates.check()
+        options.verdict.check(offline=options.model.offline)
     except click.UsageError as error:
         raise ConfigError(error.message) from error
     options.generation_config(load_preset)

@@ -128,7 +128,7 @@ class Shell:
         """
         turn = self.last_turn()
         if turn.reply is None:
-            raise PromptError("the last reply is from a file, which keeps no probabilities: /regen makes another")
+            raise PromptError("no probabilities of the last reply are known here: /regen makes another")
         return turn
 
     def print_last(self) -> None:

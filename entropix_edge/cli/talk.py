@@ -7,9 +7,12 @@ import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import TemplateError
-from ..types import TokenEvent
-from .console import console, wants_colour
+from ..sessions import as_messages, as_texts
+from ..types import FinishReason, TokenEvent
+from .console import console, plain, wants_colour
+from .escalation import Second
 from .reply_record import reply_record, said_to_wait
+from .verdict import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from .engine_options import EngineOptions
     from .interrupt import Interrupt
     from .options import CandidateOptions, ModelOptions, SamplingOptions
+    from .verdict import VerdictOptions
 
 ALTERNATIVES = 5  # that each event names, for whoever asks why
 
@@ -34,6 +38,7 @@ class Options(NamedTuple):
     attention: AttentionChoice
     sampling: SamplingOptions
     candidates: CandidateOptions
+    verdict: VerdictOptions
     color: Literal["auto", "always", "never"]
     thoughts: Literal["show", "fold"]
     stats: bool
@@ -133,21 +138,54 @@ class Talk:
             thoughts=Thoughts(begun=self._begins_in_thought(pending)),
             folded=self.options.thoughts == "fold",
         )
-        turn = None
+        turn, held = None, list[TokenEvent]()
+        waits = self.options.verdict.threshold is not None
         try:
-            for event in said_to_wait(pending.everything(), self.options.candidates.deliberate):
+            for event in said_to_wait(pending.everything(), self.options.candidates.deliberate, whole=waits):
                 if isinstance(event, TokenEvent):
-                    printer.write(event)
+                    held.append(event) if waits else printer.write(event)
                 if self.interrupt():
                     pending.cancel()
         finally:
             turn = pending.close()
             self.keeper.keep(self.conversation)
             self.stopped = self.interrupt()
+        if turn:
+            turn, held = self._judged(turn, held)
+        for event in held:
+            printer.write(event)
         printer.finish()
         if self.options.stats and turn and turn.reply:
             self._print_stats(turn.reply)
         return turn
+
+    def _judged(self, turn: Turn, held: list[TokenEvent]) -> tuple[Turn, list[TokenEvent]]:
+        """The turn after the verdict, and what of it is printed now."""
+        options = self.options.verdict
+        if self.stopped or not turn.reply:
+            return turn, held
+        verdict = options.of(turn.reply.confidence)
+        if said := options.told(verdict, turn.reply):
+            console().print(said, markup=False)
+        if verdict is not Verdict.DOUBTED:
+            return turn, held
+        if options.escalate:
+            return self._escalated(turn, held)
+        console().print(plain(turn.text), style="dim", markup=False)
+        return turn, []
+
+    def _escalated(self, turn: Turn, held: list[TokenEvent]) -> tuple[Turn, list[TokenEvent]]:
+        """The turn with the second model's answer, as another step; as it is where that has none."""
+        options = self.options
+        second = Second.of(options.verdict, options.engine, options.generation_config, offline=options.model.offline)
+        earlier = as_messages(self.conversation.turns[:-1])
+        answer = second.ask(self.conversation.system, [*earlier, {"role": "user", "content": turn.question}])
+        if answer is None:
+            return turn, held
+        other = dataclasses.replace(as_texts([turn])[0], text=answer, finish_reason=FinishReason.STOP)
+        self.conversation.set_turns([*self.conversation.turns[:-1], other])
+        self.keeper.keep(self.conversation)
+        return other, [TokenEvent(0, None, answer)]
 
     def _print_stats(self, reply: Reply) -> None:
         from ..render import Stats

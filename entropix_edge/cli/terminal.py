@@ -17,6 +17,7 @@ from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.shortcuts import CompleteStyle
 from prompt_toolkit.styles import Style
 
+from ..render import in_short
 from . import conversations
 from .shell import is_open
 from .show import WHAT
@@ -87,6 +88,8 @@ class TerminalReader:
         parts = [talk.engine.model.path.stem]
         if last and last.generation_seconds and len(last.events) > 1:
             parts.append(f"{(len(last.events) - 1) / last.generation_seconds:.1f} tokens/s")
+        if last and last.confidence:
+            parts.append(in_short(last.confidence))
         used, room = talk.conversation.tokens, talk.engine.context.room
         parts.append(f"context {used} of {room} ({100 * used / room:.0f} %)")
         parts += [f"with {name}" for name, _content in self._shell.attached]

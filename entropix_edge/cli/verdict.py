@@ -6,13 +6,17 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import click
 
+from ..types import FinishReason
+
 if TYPE_CHECKING:
+    from ..engine import Reply
     from ..sessions import VotingConfig
     from ..types import ConfidenceEvent
     from .escalation import Generate
 
 # annotations are not deferred here: the options in them would be compiled anew at each start
 
+_BELOW = 0.5  # where nothing else is said: a second model is asked if the first is more likely wrong than right
 _PROBABILITY = click.FloatRange(0, 1)
 
 
@@ -46,13 +50,16 @@ class VerdictOptions(NamedTuple):
         ),
     ]
     below: Annotated[
-        float | None, click.option("--below", type=_PROBABILITY, metavar="P", help="The probability for --escalate.")
+        float | None,
+        click.option("--below", type=_PROBABILITY, metavar="P", help="For --escalate. Default: 0.5."),
     ]
 
     @property
     def threshold(self) -> float | None:
         """Below which probability a reply is doubted; None where none is."""
-        return self.abstain_below if self.abstain_below is not None else self.below
+        if self.abstain_below is not None or self.escalate is None:
+            return self.abstain_below
+        return _BELOW if self.below is None else self.below
 
     @property
     def server(self) -> str | None:
@@ -68,8 +75,8 @@ class VerdictOptions(NamedTuple):
         Raises:
             click.UsageError: options that do not go together.
         """
-        if (self.escalate is None) != (self.below is None):
-            raise click.UsageError("--escalate MODEL|URL and --below P go together: give both")
+        if self.below is not None and self.escalate is None:
+            raise click.UsageError("--below P is for --escalate MODEL|URL: give that too, or --abstain-below P")
         if self.escalate is not None and self.abstain_below is not None:
             raise click.UsageError("--abstain-below and --escalate are two answers to one doubt: give one of them")
         if self.server is None:
@@ -117,10 +124,12 @@ class VerdictOptions(NamedTuple):
             return Verdict.UNKNOWN
         return Verdict.DOUBTED if confidence.value < self.threshold else Verdict.GIVEN
 
-    def told(self, verdict: Verdict, confidence: "ConfidenceEvent | None") -> str:
+    def told(self, verdict: Verdict, reply: "Reply") -> str:
         """What is said beside the reply of a verdict; nothing where it is given."""
+        confidence = reply.confidence
         if verdict is Verdict.UNKNOWN:
-            why = "it was cut" if confidence is None else "it is not of a kind that was fitted"
+            whole = reply.finish_reason is FinishReason.STOP
+            why = "it is not of a kind that was fitted" if whole else "it was cut"
             return f"How likely this reply is right cannot be said ({why}): it is given as it is."
         if verdict is Verdict.GIVEN or confidence is None or self.threshold is None:
             return ""

@@ -2,7 +2,7 @@
 
 from .candidates import Deliberation, Vote, VotingConfig, lead_is_safe
 from .conversation import Conversation, PendingTurn
-from .turns import SavedConversation, Turn
+from .turns import SavedConversation, Turn, as_messages, as_texts
 
 __all__ = [
     "Conversation",
@@ -12,5 +12,7 @@ __all__ = [
     "Turn",
     "Vote",
     "VotingConfig",
+    "as_messages",
+    "as_texts",
     "lead_is_safe",
 ]
