@@ -11,15 +11,13 @@ from .console import console
 from .session import Session, fetch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from typing import Any
 
-    from ..config import EngineConfig, GenerationConfig, Preset
+    from ..config import EngineConfig
     from ..text import Message
     from .engine_options import EngineOptions
-    from .verdict import VerdictOptions
-
-    Generate = Callable[[Callable[[str], Preset]], GenerationConfig]
+    from .verdict import Generate, VerdictOptions
 
 
 class Second(NamedTuple):

@@ -9,10 +9,14 @@ import click
 from ..types import FinishReason
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..config import GenerationConfig, Preset
     from ..engine import Reply
     from ..sessions import VotingConfig
     from ..types import ConfidenceEvent
-    from .escalation import Generate
+
+    Generate = Callable[[Callable[[str], Preset]], GenerationConfig]
 
 # annotations are not deferred here: the options in them would be compiled anew at each start
 
