@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ from entropix_edge.confidence import (
     carrying,
     features,
     load_fits,
+    may_ask_for,
     measured,
     policy_name,
     read_fits,
@@ -74,6 +76,7 @@ def reply(
     return events
 
 
+ASKED = partial(str, "He works 4 days for 9 dollars. How much is that?")
 WORKED = ["He", " has", " 4", " *", " 9", " =", " 36", ".", " So", " 36", ""]
 
 
@@ -219,7 +222,7 @@ def test_a_rank_is_among_replies_of_that_length() -> None:
 def test_a_fitted_kind_has_a_probability_and_names_what_carries_it() -> None:
     events = reply(WORKED, [1.0, 0.5, 0, 0, 0, 0, 2.0, 0, 0, 0.75, 0])
     events[6] = events[6]._replace(alternatives=(Alternative(11, " 36", -0.5), Alternative(9, " 42", math.log(0.31))))
-    judged = Judge([NUMBERS], RANK)(events)
+    judged = Judge([NUMBERS], RANK, ASKED)(events)
     assert judged
     assert (judged.kind, judged.answer, judged.compared, judged.index) == ("probability", "36", 300, 10)
     assert judged.least_sure == (6, 9)
@@ -235,21 +238,21 @@ def test_a_fitted_kind_has_a_probability_and_names_what_carries_it() -> None:
 
 @pytest.mark.parametrize("finish", [each for each in FinishReason if each is not FinishReason.STOP])
 def test_a_reply_that_was_cut_has_none(finish: FinishReason) -> None:
-    assert Judge([NUMBERS], RANK)(reply(WORKED, finish=finish)) is None
+    assert Judge([NUMBERS], RANK, ASKED)(reply(WORKED, finish=finish)) is None
 
 
 def test_a_reply_of_no_fitted_kind_has_a_rank() -> None:
-    judged = Judge([NUMBERS], RANK)(reply(["It", " was", " in", " 1871", "."]))
+    judged = Judge([NUMBERS], RANK, ASKED)(reply(["It", " was", " in", " 1871", "."]))
     assert judged
     assert (judged.kind, judged.answer, judged.least_sure) == ("rank", None, ())
     assert told(judged, []).startswith("surer than 95 % of this model's replies")
     assert told(replace(judged, value=0.2), []).startswith("less sure than 80 % of this model's replies")
-    assert Judge([NUMBERS], None)(reply(["It", " was"])) is None
+    assert Judge([NUMBERS], None, ASKED)(reply(["It", " was"])) is None
 
 
 def test_a_reply_of_two_kinds_at_once_has_a_rank() -> None:
     both = [NUMBERS, replace(NUMBERS, answer="exact")]
-    judged = Judge(both, RANK)(reply(WORKED))
+    judged = Judge(both, RANK, ASKED)(reply(WORKED))
     assert judged
     assert judged.kind == "rank"
 
@@ -258,7 +261,28 @@ def test_a_reply_of_two_kinds_at_once_has_a_rank() -> None:
     st.lists(st.sampled_from(["a ", "the ", "in ", "12 ", "1871", "\n", "- ", "so ", ". "]), min_size=1, max_size=60)
 )
 def test_a_reply_that_works_nothing_out_is_never_given_a_probability(texts: list[str]) -> None:
-    judged = Judge([NUMBERS], RANK)(reply(texts))
+    judged = Judge([NUMBERS], RANK, ASKED)(reply(texts))
+    assert judged
+    assert judged.kind == "rank"
+
+
+@pytest.mark.parametrize(
+    ("question", "kinds"),
+    [
+        ("He has 4 bags of 9 apples. How many?", {"last-number", "choice", "exact"}),
+        ("I have three yams, a lettuce head and an onion. How many vegetables do I have?", {"choice", "exact"}),
+        ("Today is 7/9/1972. What was it a week ago?\nOptions:\n(A) 02/07/1972\n(B) 06/08/1972", {"choice"}),
+        ("What is 3 and 4?\nA. 7\nB. 8", {"choice"}),
+        ("The set (A) has 3 elements.", {"last-number", "choice", "exact"}),
+    ],
+)
+def test_what_a_question_may_ask_for(question: str, kinds: set[str]) -> None:
+    assert {kind for kind in ("last-number", "choice", "exact") if may_ask_for(question, kind)} == kinds
+
+
+@pytest.mark.parametrize("question", ["I have three yams and an onion. How many?", "Is 3 more? (A) yes (B) no"])
+def test_a_question_of_another_kind_has_a_rank_however_it_is_answered(question: str) -> None:
+    judged = Judge([NUMBERS], RANK, partial(str, question))(reply(WORKED))
     assert judged
     assert judged.kind == "rank"
 

@@ -2,7 +2,7 @@
 
 from .features import SIGNS, Measured, carrying, features, measured
 from .fits import QUANTILES, Fit, Fits, Rank, as_toml, load_fits, policy_name, read_fits, scaled
-from .judge import VOTE_SIGNS, Judge, vote_features
+from .judge import VOTE_SIGNS, Judge, may_ask_for, vote_features
 
 __all__ = [
     "QUANTILES",
@@ -17,6 +17,7 @@ __all__ = [
     "carrying",
     "features",
     "load_fits",
+    "may_ask_for",
     "measured",
     "policy_name",
     "read_fits",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from ..types import ConfidenceEvent, FinishReason, TokenEvent
 from .features import carrying, features, measured
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from ..text import Found
     from ..types import Event
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 _UNSURE = 0.5  # bits: a token with less is not worth naming
 _NAMED = 2
+_CHOICES = re.compile(r"(?:\(|^)([A-E])[).]", re.MULTILINE)
 
 VOTE_SIGNS: Mapping[str, int] = {"agreement": 1, "vote_entropy": -1, "mean_summed_entropy": -1, "mean_mean_entropy": -1}
 """What several candidates say beyond the one that was chosen, and whether one may be surer where it is higher (1).
@@ -37,11 +39,13 @@ class Judge:
     Args:
         fits: to replies generated in the same way.
         rank: of the model.
+        question: what was asked, the chat template's words around it included.
     """
 
-    def __init__(self, fits: Sequence[Fit], rank: Rank | None) -> None:
+    def __init__(self, fits: Sequence[Fit], rank: Rank | None, question: Callable[[], str]) -> None:
         self._fits = fits
         self._rank = rank
+        self._question = question
 
     def __call__(self, events: Sequence[Event], extra: Mapping[str, float] | None = None) -> ConfidenceEvent | None:
         """The confidence of a reply; None where it was cut or cancelled, or nothing is known of the model.
@@ -58,8 +62,9 @@ class Judge:
         text = "".join(event.text for event in tokens)
         seen = measured(tokens)
         judged = []
+        question = self._question() if self._fits else ""
         for fit in self._fits:
-            if found := locate(text, fit.answer):
+            if may_ask_for(question, fit.answer) and (found := locate(text, fit.answer)):
                 known = features(seen, text, (found.start, found.end)) | dict(extra or {})
                 if (probability := fit.probability(known)) is not None:
                     judged.append((fit, found, probability))
@@ -75,6 +80,22 @@ class Judge:
             return None
         share = self._rank.share_below(float(entropies.mean(dtype=np.float64)), entropies.size)
         return ConfidenceEvent(index, "rank", share, None, self._rank.replies)
+
+
+def may_ask_for(question: str, answer: str) -> bool:
+    """Whether a question may be one for a kind of answer.
+
+    One that offers choices asks for no other kind, and a number that is worked out is worked out of numbers.
+
+    Args:
+        question: what was asked.
+        answer: the kind, an extractor's name.
+    """
+    if answer == "choice":
+        return True
+    if {"A", "B"} <= set(_CHOICES.findall(question)):
+        return False
+    return answer != "last-number" or any(letter.isdigit() for letter in question)
 
 
 def _least_sure(seen: Measured, text: str, found: Found) -> list[int]:

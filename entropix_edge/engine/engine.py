@@ -280,7 +280,7 @@ class Engine:
             seed=seed,
             prompt_tokens=len(prompt),
             begin_tokens=begun,
-            judge=None if begun else self.fits.judge(self.fits.policy(config)),
+            judge=None if begun else self.fits.judge(self.fits.policy(config), prompt, self.model.vocabulary),
         )
 
     def generate(

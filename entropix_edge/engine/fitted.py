@@ -13,9 +13,11 @@ from ..storage import config_folder, fingerprint
 from ..strategy import load_fitted, load_preset, thresholds
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from ..config import GenerationConfig
+    from ..llama import Vocabulary
 
 logger = logging.getLogger("entropix_edge")
 
@@ -47,9 +49,19 @@ class Fitted:
         """The name of how replies are generated, which fits go by."""
         return policy_name(config.sampler, self.preset_of(config))
 
-    def judge(self, policy: str) -> Judge:
-        """What says how sure of a reply one may be that was generated like that."""
-        return Judge(self.confidence.of(policy), self.confidence.rank)
+    def judge(self, policy: str, prompt: Sequence[int], vocabulary: Vocabulary) -> Judge:
+        """What says how sure of a reply one may be.
+
+        Args:
+            policy: how it is generated.
+            prompt: what it replies to.
+            vocabulary: of the model.
+        """
+
+        def question() -> str:
+            return b"".join(map(vocabulary.piece, prompt)).decode("utf-8", "replace")
+
+        return Judge(self.confidence.of(policy), self.confidence.rank, question)
 
     def preset_of(self, config: GenerationConfig) -> Preset:
         """The preset that a reply goes by.

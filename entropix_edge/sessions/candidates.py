@@ -254,8 +254,9 @@ class Deliberation:
             [each.answer if each.finished else None for each in self._candidates],
             [(each.total, each.tokens) for each in self._candidates],
         )
-        fits = self._engine.fits
-        return fits.judge(f"{fits.policy(self._config)}, {self._voting.name}")(chosen.events, votes)
+        fits, vocabulary = self._engine.fits, self._engine.model.vocabulary
+        policy = f"{fits.policy(self._config)}, {self._voting.name}"
+        return fits.judge(policy, self._tokens, vocabulary)(chosen.events, votes)
 
     def cancel(self) -> None:
         """End all candidates before the next decode, and start no more."""
