@@ -19,6 +19,7 @@ from entropix_edge.errors import ConfigError
 from entropix_edge.evaluation.comparison import compare, feature_rows
 from entropix_edge.evaluation.escalation import escalate
 from entropix_edge.evaluation.features import SIGNS, features
+from entropix_edge.evaluation.pairs import pair
 from entropix_edge.evaluation.records import Candidate, Record, Tokens, open_recording
 from entropix_edge.evaluation.replay import Pool, any_right, ballot, curve, orders, pools, rule, tally
 from entropix_edge.evaluation.results import Result
@@ -365,6 +366,21 @@ def test_the_least_sure_replies_are_asked_again() -> None:
     assert half.below == -0.2
     assert none.below is None
     assert none.gain.value == every.gain.value == 0.0
+
+
+def test_two_policies_are_paired_on_the_problems_that_both_answered() -> None:
+    first, second = two_models("ABBA", "ABAB", [1.0] * 4)
+    row = pair(second, Pool("other", {**first.problems, "x": first.problems["0"]}))
+    assert row
+    assert (row.problems, row.won, row.lost) == (4, 1, 1)
+    assert row.accuracy.value == 0.5
+    assert row.over
+    assert row.over.value == 0.0
+    assert (row.decoded_tokens, row.cost) == (30, 3.0)
+    alone = pair(first, first)
+    assert alone
+    assert (alone.over, alone.cost) == (None, 1.0)
+    assert pair(first, Pool("other", {})) is None
 
 
 def test_models_without_a_problem_in_common_are_not_compared() -> None:

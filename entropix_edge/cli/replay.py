@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from ..evaluation.comparison import FeatureRow, ReplayRow, Row
     from ..evaluation.escalation import EscalationRow
+    from ..evaluation.pairs import PairedRow
     from ..evaluation.replay import Pool
 
 
@@ -90,6 +91,14 @@ class _ReplayOptions(NamedTuple):
     features: Annotated[
         bool, click.option("--features", is_flag=True, help="How well each feature tells right from wrong, instead.")
     ]
+    against: Annotated[
+        str | None,
+        click.option(
+            "--against",
+            metavar="POLICY",
+            help="Each policy's first reply beside this policy's, on the problems that both answered, instead.",
+        ),
+    ]
     escalate: Annotated[
         Path | None,
         click.option(
@@ -152,7 +161,9 @@ def command(options: _ReplayOptions) -> None:
         return
     found = pools(samples)
     chosen = [_named(found, name) for name in options.policies] or found
-    if options.escalate:
+    if options.against:
+        _report(*_pairs(chosen, _named(found, options.against)), options.form)
+    elif options.escalate:
         _report(*_escalation(chosen, options.escalate, options.by), options.form)
     elif options.features:
         _report(*_features(chosen), options.form)
@@ -191,6 +202,14 @@ def _features(chosen: Sequence[Pool]) -> tuple[list[FeatureRow], tuple[str, ...]
 
     rows = [row for pool in chosen for row in feature_rows(pool)]
     return rows, FEATURE_COLUMNS, "In brackets: 95 % intervals over problems. Below 0.5: the surer, the wronger."
+
+
+def _pairs(chosen: Sequence[Pool], other: Pool) -> tuple[list[PairedRow], tuple[str, ...], str]:
+    from ..evaluation.pairs import COLUMNS, pair
+
+    rows = [row for pool in chosen if (row := pair(pool, other))]
+    columns = tuple(f"over {other.policy}" if name == "over" else name for name in COLUMNS)
+    return rows, columns, "In brackets: 95 % intervals over problems. Decoded tokens: a problem."
 
 
 def _escalation(chosen: Sequence[Pool], path: Path, feature: str) -> tuple[list[EscalationRow], tuple[str, ...], str]:
