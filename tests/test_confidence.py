@@ -93,10 +93,19 @@ def test_features_are_those_of_the_tokens() -> None:
     assert found["summed_entropy"] == pytest.approx(3.75)
     assert found["lowest_logprob"] == pytest.approx(-2.0)
     assert found["result_count"] == 1
+    assert found["wrong_results"] == 0
     assert found["result_greatest_entropy"] == pytest.approx(2.0)
     assert found["answer_greatest_entropy"] == pytest.approx(0.25)
     assert found["number_share"] == pytest.approx(4 / 11)
     assert found["mean_attention_entropy"] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [("4 * 9 = 36. So 36", 0), ("4 * 9 = 35. So 35", 1), ("2+2=5\n3 + 3 = 7\n1 + 1 = 2", 2), ("x = 2 * 7 = 14", 0)],
+)
+def test_results_that_are_wrong_are_counted(text: str, wrong: int) -> None:
+    assert features(measured(reply(list(text))), text)["wrong_results"] == wrong
 
 
 def test_what_was_not_measured_is_left_out() -> None:

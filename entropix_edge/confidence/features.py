@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from ..checks import check_arithmetic
 from ..types import TokenEvent
 
 if TYPE_CHECKING:
@@ -85,6 +86,7 @@ def features(tokens: Measured, text: str, answer: tuple[int, int] | None = None)
             "number_lowest_logprob": _over(tokens.logprob[numbers], np.min),
             "number_summed_entropy": _over(tokens.entropy[numbers], np.sum),
             "result_count": float(len(_AFTER_EQUALS.findall(text))),
+            "wrong_results": float(_wrong_results(text)),
             "result_greatest_entropy": _over(tokens.entropy[results], np.max),
             "result_summed_entropy": _over(tokens.entropy[results], np.sum),
             "answer_logprob": _over(tokens.logprob[answered], np.sum),
@@ -116,6 +118,16 @@ def covering(tokens: Measured, spans: Iterable[tuple[int, int]]) -> Selected:
     for start, end in spans:
         selected |= (starts < end) & (ends > start)
     return selected
+
+
+def _wrong_results(text: str) -> int:
+    """How many numbers after `=` a calculator finds wrong."""
+    wrong = 0
+    for found in _AFTER_EQUALS.finditer(text):
+        rest = text[found.end() :]
+        end = found.end() + len(re.split(r"[=\n]", rest, maxsplit=1)[0])
+        wrong += check_arithmetic(text[:end], finished=True) is not None
+    return wrong
 
 
 def _over(values: Column, of: Callable[[npt.NDArray[np.float64]], np.floating]) -> float:
@@ -167,7 +179,7 @@ _SURER_WHERE_HIGHER = {
 _NAMES = (
     *_OF_ALL,
     *("number_share", "number_mean_logprob", "number_lowest_logprob", "number_summed_entropy"),
-    *("result_count", "result_greatest_entropy", "result_summed_entropy"),
+    *("result_count", "wrong_results", "result_greatest_entropy", "result_summed_entropy"),
     *("answer_logprob", "answer_greatest_entropy"),
     *_ATTENTION,
 )
@@ -176,6 +188,7 @@ SIGNS: Mapping[str, int] = {name: 1 if name in _SURER_WHERE_HIGHER else -1 for n
 """The features, and whether the model is surer where a feature is higher (1) or lower (−1).
 
 Entropies are in bits, varentropies in bits², logprobs in nats. `number_…`: of tokens with a digit; `result_…`: of those
-in a number right after `=`; `answer_…`: of those that the answer is written with; `worst_64`: the highest mean entropy
-of 64 tokens in a row. Of attention's metrics, and of how many numbers there are, the direction is a guess.
+in a number right after `=`; `wrong_results`: how many of these a calculator finds wrong; `answer_…`: of those that the
+answer is written with; `worst_64`: the highest mean entropy of 64 tokens in a row. Of attention's metrics, and of how
+many numbers there are, the direction is a guess.
 """

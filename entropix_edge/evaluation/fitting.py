@@ -25,7 +25,7 @@ LEAST_PROBLEMS = 300
 """To how many problems a fit should be made: with fewer the probabilities are off by more than they say."""
 
 OF_ANY = ("summed_entropy", "length", "worst_64", "answer_greatest_entropy")
-OF_NUMBERS = ("summed_entropy", "length", "number_summed_entropy", "answer_greatest_entropy")
+OF_NUMBERS = ("summed_entropy", "length", "number_summed_entropy", "answer_greatest_entropy", "wrong_results")
 OF_VOTES = ("agreement", "mean_summed_entropy", "vote_entropy")
 _KIND_OF_ANY = ("length",)
 _KIND_OF_NUMBERS = ("length", "number_share", "result_count")
