@@ -1,0 +1,170 @@
+"""How good a confidence is: fitted to some recorded answers, tried on others. Tables for the docs, and a picture.
+
+Usage: .venv/bin/python scripts/confidence.py --fit FILE… --test FILE… [--second FILE…] [--policy NAME]
+       [--extractor NAME] [--picture FILE.svg]
+
+--fit and --test take recordings of `eval --record`, or summaries of them (`replay --summary`), of one model; --second
+those of a stronger model on the problems of --test, for the curve of escalation. The picture needs matplotlib.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+
+import numpy as np
+
+from entropix_edge.confidence import Fit
+from entropix_edge.evaluation.features import SIGNS
+from entropix_edge.evaluation.fitting import (
+    Judged,
+    bins,
+    calibration_error,
+    cross_validation,
+    escalation_curve,
+    risk_coverage,
+)
+from entropix_edge.evaluation.judged import fit_recorded, judged_answers
+from entropix_edge.evaluation.replay import pools
+from entropix_edge.evaluation.samples import Sample, read_samples
+from entropix_edge.evaluation.statistics import auroc
+from entropix_edge.evaluation.summary import markdown_table
+
+SHARES = (0.1, 0.25, 0.5, 0.75, 1.0)
+ATTENTION = ("mean_attention_entropy", "mean_attention_varentropy", "mean_agreement", "mean_interaction_strength")
+
+
+def samples_of(paths: list[Path]) -> list[Sample]:
+    return [sample for path in paths for sample in read_samples(path)]
+
+
+def cell(interval: tuple[float, float, float] | None) -> str:
+    return "{:.3f} ({:.3f} to {:.3f})".format(*interval) if interval else ""
+
+
+def features_table(fit: Fit, fitted: list[Judged], tested: list[Judged]) -> str:
+    """What each feature tells by itself, and what it adds to the fit or would take from it."""
+    whole = cross_validation(fitted, tuple(fit.weights))[0]
+    rows = []
+    for name, sign in SIGNS.items():
+        own = area_of(fitted, name, sign)
+        if own is None:
+            continue
+        others = [each for each in fit.weights if each != name]
+        added = cross_validation(fitted, (*others, name))[0] - cross_validation(fitted, others)[0]
+        weight = f"{fit.weights[name]:+.2f}" if name in fit.weights else ""
+        rows.append((name, weight, cell(own), cell(area_of(tested, name, sign)), f"{added:+.3f}"))
+    rows.sort(key=lambda row: -abs(float(row[2][:5]) - 0.5))
+    head = ("feature", "weight", "AUROC, fitted on", "AUROC, kept apart", "adds to the others")
+    return f"In cross-validation the fit has an AUROC of {whole:.3f}.\n\n{markdown_table(head, rows)}"
+
+
+def area_of(answers: list[Judged], name: str, sign: int) -> tuple[float, float, float] | None:
+    having = [each for each in answers if math.isfinite(each.features.get(name, math.nan))]
+    if not having:
+        return None
+    return auroc([sign * each.features[name] for each in having], [each.right for each in having])
+
+
+def quality_table(fit: Fit, tested: list[Judged]) -> tuple[str, np.ndarray, np.ndarray]:
+    """How good the probabilities are where they were not fitted."""
+    given = [(fit.probability(each.features), each.right) for each in tested]
+    kept = [(probability, right) for probability, right in given if probability is not None]
+    probabilities, right = (np.array(column, np.float64) for column in zip(*kept, strict=True))
+    curve = risk_coverage(probabilities, right)
+    surest = [f"{100 * curve[max(round(share * len(curve)), 1) - 1, 1]:.0f} %" for share in SHARES]
+    row = (
+        str(len(tested)),
+        f"{100 * len(kept) / len(tested):.0f} %",
+        f"{100 * right.mean():.1f}",
+        cell(auroc(probabilities, right)),
+        f"{calibration_error(probabilities, right):.3f}",
+        f"{((probabilities - right) ** 2).mean():.3f} ({right.mean() * (1 - right.mean()):.3f})",
+        *surest,
+    )
+    names = (f"surest {share:.0%}" for share in SHARES)
+    head = ("answers", "with a probability", "right, %", "AUROC", "calibration error", "Brier (base rate's)", *names)
+    return markdown_table(head, [row]), probabilities, right
+
+
+def escalation(fit: Fit, first: list[Sample], second: list[Sample]) -> tuple[str, np.ndarray]:
+    """What asking a second model below a threshold comes to, against asking it at random."""
+    ours, theirs = ({each.problem: each for each in samples} for samples in (first, second))
+    both = sorted(ours.keys() & theirs.keys())
+    scores = [fit.probability(ours[problem].features) if ours[problem].votes else None for problem in both]
+    curve = escalation_curve(
+        [2.0 if score is None else score for score in scores],  # those without a probability are never escalated
+        [ours[problem].right for problem in both],
+        [theirs[problem].right for problem in both],
+        costs=([ours[problem].seconds for problem in both], [theirs[problem].seconds for problem in both]),
+    )
+    alone = np.mean([theirs[problem].right for problem in both])
+    rows = []
+    for share in (0, 0.1, 0.25, 0.5, 0.75, 1.0):
+        at = round(share * len(both))
+        random = curve[0, 1] + share * (alone - curve[0, 1])
+        rows.append((f"{share:.0%}", f"{100 * curve[at, 1]:.1f}", f"{100 * random:.1f}", f"{curve[at, 2]:.1f}"))
+    head = ("escalated", "accuracy, %", "at random, %", "seconds a problem")
+    return f"{len(both)} problems.\n\n{markdown_table(head, rows)}", curve
+
+
+def draw(path: Path, probabilities: np.ndarray, right: np.ndarray, curve: np.ndarray | None) -> None:
+    """The reliability diagram, the risk-coverage curve, and the curve of escalation where there is one."""
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    mpl.rcParams.update({"svg.hashsalt": "confidence", "svg.fonttype": "none", "font.size": 9})
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(1, 2 if curve is None else 3, figsize=(8.4 if curve is None else 12.4, 4))
+    rows = bins(probabilities, right)
+    axes[0].plot([0, 1], [0, 1], color="0.7", linewidth=1)
+    axes[0].plot(rows[:, 0], rows[:, 1], "o-", color="C0")
+    axes[0].set(xlabel="probability that is given", ylabel="share of right answers", xlim=(0, 1), ylim=(0, 1))
+    axes[0].set_title("Reliability: tenths of the answers")
+    covered = risk_coverage(probabilities, right)
+    axes[1].plot(covered[:, 0], covered[:, 1], color="C0", label="the surest")
+    axes[1].axhline(right.mean(), color="0.7", linewidth=1, label="at random")
+    best = np.minimum(1, right.mean() / covered[:, 0])
+    axes[1].plot(covered[:, 0], best, color="0.7", linestyle=":", label="if it knew")
+    axes[1].set(xlabel="share of questions answered", ylabel="share of right answers", xlim=(0, 1), ylim=(0, 1.02))
+    axes[1].set_title("Risk and coverage")
+    axes[1].legend(frameon=False)
+    if curve is not None:
+        axes[2].plot(curve[:, 2], curve[:, 1], color="C0", label="where it is least sure")
+        axes[2].plot(curve[[0, -1], 2], curve[[0, -1], 1], color="0.7", label="at random")
+        axes[2].set(xlabel="seconds a problem", ylabel="share of right answers", title="Escalation")
+        axes[2].legend(frameon=False)
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Date": None})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--fit", nargs="+", type=Path, required=True)
+    parser.add_argument("--test", nargs="+", type=Path, required=True)
+    parser.add_argument("--second", nargs="+", type=Path)
+    parser.add_argument("--policy")
+    parser.add_argument("--extractor", default="last-number")
+    parser.add_argument("--least", type=int, default=20)
+    parser.add_argument("--picture", type=Path)
+    options = parser.parse_args()
+    tests = samples_of(options.test)
+    fitted, tested = (judged_answers(each, options.policy) for each in (samples_of(options.fit), tests))
+    fit = fit_recorded(fitted, None, answer=options.extractor, least=options.least)
+    quality, probabilities, right = quality_table(fit, tested.answers)
+    print(f"Fitted to {fit.problems} answers of {fitted.source['model']} by {fit.policy}.\n\n{quality}\n")
+    print(features_table(fit, fitted.answers, tested.answers))
+    curve = None
+    if options.second:
+        own = next(pool for pool in pools(tests) if pool.policy == tested.policy.name)
+        first = [each[0] for each in own.problems.values()]
+        table, curve = escalation(fit, first, samples_of(options.second))
+        print(f"\n{table}")
+    if options.picture:
+        draw(options.picture, probabilities, right, curve)
+
+
+if __name__ == "__main__":
+    main()
