@@ -225,11 +225,21 @@ class Log(Generic[Record]):
         self.close()
 
 
-def _packed(line: bytes) -> bytes:
-    """A line as a gzip member of its own."""
+def write_log(path: Path, lines: Iterable[bytes]) -> None:
+    """Write a log at once or not at all, as `read_log` reads it; gzipped where its name ends in `.gz`.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    whole = b"".join(lines)
+    write_whole(path, [_packed(whole) if _is_packed(path) else whole])
+
+
+def _packed(lines: bytes) -> bytes:
+    """Lines as a gzip member of their own."""
     import gzip  # here: only recordings need it
 
-    return gzip.compress(line, mtime=0)
+    return gzip.compress(lines, mtime=0)
 
 
 def read_log(path: Path, kind: LogFormat[Record]) -> tuple[dict[str, Any], list[Record]]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from entropix_edge.cli import run
 from entropix_edge.evaluation.results import read_results
 from entropix_edge.evaluation.summary import markdown, summarise
 
@@ -79,3 +80,23 @@ def test_links_in_the_documents_lead_somewhere() -> None:
     for page in (CHECKOUT / "README.md", *(CHECKOUT / "docs").glob("*.md")):
         for target in re.findall(r"\]\((?!http)([^)#]+)", page.read_text("utf-8")):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+REPLAYS = re.findall(
+    r"^```text\nentropix-edge (replay docs/results/\S+ .*--format md)\n```\n\n((?:\|.*\n)+)",
+    (CHECKOUT / "docs" / "EVALUATION.md").read_text("utf-8"),
+    re.MULTILINE,
+)
+
+
+@pytest.mark.parametrize(("command", "table"), REPLAYS)
+def test_a_table_is_what_its_command_prints(
+    command: str, table: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(CHECKOUT)
+    assert run(command.split()) == 0
+    assert capsys.readouterr().out == table
+
+
+def test_there_are_such_tables() -> None:
+    assert REPLAYS

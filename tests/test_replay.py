@@ -433,8 +433,9 @@ def replay(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, 
 Replay = Callable[..., tuple[int, str, str]]
 
 
-def test_a_summary_counts_as_its_recording(recording: Path, tmp_path: Path, replay: Replay) -> None:
-    summary = tmp_path / "s.jsonl"
+@pytest.mark.parametrize("file", ["s.jsonl", "s.jsonl.gz"])
+def test_a_summary_counts_as_its_recording(recording: Path, tmp_path: Path, replay: Replay, file: str) -> None:
+    summary = tmp_path / file
     code, out, said = replay(recording, "--summary", summary)
     assert (code, out) == (0, "")
     assert "Summary: " in said
@@ -446,8 +447,8 @@ def test_a_summary_counts_as_its_recording(recording: Path, tmp_path: Path, repl
             assert getattr(one, name) == getattr(other, name)
         assert dict(other.features) == pytest.approx(dict(one.features), rel=1e-3, nan_ok=True)
     assert len(summary.read_bytes()) < 500 * len(short)
-    write_summary(tmp_path / "again.jsonl", short)
-    assert (tmp_path / "again.jsonl").read_text() == summary.read_text()
+    write_summary(tmp_path / f"again.{file}", short)
+    assert (tmp_path / f"again.{file}").read_bytes() == summary.read_bytes()
     for option in ([], ["--features"]):
         assert replay(recording, "--format", "md", *option) == replay(summary, "--format", "md", *option)
 

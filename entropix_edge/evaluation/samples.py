@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError
-from ..storage import LogFormat, json_line, read_log, write_whole
+from ..storage import LogFormat, json_line, read_log, write_log
 from .features import SIGNS, features
 from .records import read_recording
 
@@ -108,7 +108,7 @@ def write_summary(path: Path, samples: Sequence[Sample]) -> None:
             sources.append(sample.source)
     measured = [name for name in SIGNS if any(not math.isnan(sample.features[name]) for sample in samples)]
     head = {"settings": {"summary_of": sources, "features": measured}}
-    write_whole(path, [json_line(head), *(json_line(_form(sample, sources, measured)) for sample in samples)])
+    write_log(path, [json_line(head), *(json_line(_form(sample, sources, measured)) for sample in samples)])
 
 
 def _form(sample: Sample, sources: Sequence[Mapping[str, Any]], measured: Sequence[str]) -> dict[str, Any]:
