@@ -5,140 +5,291 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
+import signal
+import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
+from terminals import Terminal
 
+from entropix_edge.bench.contexts import Contexts
+from entropix_edge.bench.kernels import Kernels, time_kernels
 from entropix_edge.bench.process import Start, Starts, describe_throttling, starts
-from entropix_edge.bench.report import COLUMNS, Facts, Report, as_csv, as_jsonl, cells, markdown
-from entropix_edge.bench.speed import Bench, Kernels, Speed, Spread, Variant
+from entropix_edge.bench.repeating import Load, Moment, repeat
+from entropix_edge.bench.report import Beside, Columns, Facts, conclusions, record
+from entropix_edge.bench.results import Case, Forks, Repetitions, Sample, Speed, Spread, Variant
+from entropix_edge.bench.speed import Speeds, room
 from entropix_edge.cli import run
-from entropix_edge.config import EngineConfig
-from entropix_edge.llama import can_repack
+from entropix_edge.config import EngineConfig, GenerationConfig
+from entropix_edge.llama import Model, can_repack
 
 FACTS = Facts(
-    model="tiny.gguf",
-    size=2**20,
-    parameters=1_500_000,
-    backend="CPU",
-    threads=2,
-    gpu_layers=0,
-    llama_cpp="0.3.36",
-    throttling=None,
+    cpu_info="a processor",
+    gpu_info="",
+    backends="CPU",
+    model_filename="tiny.gguf",
+    model_type="llama 1M F32",
+    model_size=2**20,
+    model_n_params=1_500_000,
+    n_gpu_layers=0,
+    llama_cpp_python="0.3.36",
 )
-RAW = Speed(test="tg8", loop="raw", attention="off", flash=True, rate=Spread(100.0, 2.0))
+CASE = Case(n_prompt=0, n_gen=8, depth=0, threads=2, n_batch=512)
+BEGAN = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 EDGE = Speed(
-    test="tg8",
-    loop="edge",
-    attention="last",
-    flash=False,
-    rate=Spread(90.0, 1.0),
-    ratio=Spread(0.95, 0.01),
-    flash_ratio=Spread(0.9, 0.02),
-    decode_share=0.98,
+    test=CASE,
+    variant=Variant("edge", "last", "auto"),
+    began=BEGAN,
+    seconds=(0.08, 0.1),
+    of_raw=Spread(0.95, 0.01),
+    of_raw_fa_on=Spread(0.9, 0.02),
+    beside=158e-6,
+    forks=Forks(0.06, 0.09),
+    disturbed=1,
+    repeated=2,
 )
-REPORT = Report(
-    facts=FACTS,
-    speeds=(RAW, EDGE),
-    kernels=Kernels(n_vocab=1000, maximum=1e-6, metrics=9e-6, draw=4e-6, python=50e-6, raw=30e-6),
-    starts=Starts(
-        Start(0.5, 200 * 2**20, 50 * 2**20), Start(0.8, 300 * 2**20, 90 * 2**20), Start(3.0, 300 * 2**20, 90 * 2**20)
-    ),
-    completion={"flash attention on": Spread(1.2, 0.01)},
-)
+GREEDY = replace(EDGE, variant=Variant("greedy", (0, 5), "off"), forks=None, disturbed=0, repeated=0)
+RAW = Speed(test=CASE, variant=Variant("raw", "off", "on"), began=BEGAN, seconds=(0.08,), beside=46e-6)
 
 
 @pytest.fixture
-def bench(tiny_model: Path) -> Bench:
-    return Bench(tiny_model, EngineConfig(threads=1), n_prompt=12, n_gen=4, depth=4, repetitions=2)
+def contexts(tiny_model: Path) -> Iterator[Callable[[int], Contexts]]:
+    """Contexts on the tiny model, of some depth."""
+    opened = []
+    with Model(tiny_model) as model:
+
+        def open_at(depth: int) -> Contexts:
+            config = EngineConfig(threads=1, ctx_size=room(depth, [12], [4], model.n_ctx_train))
+            opened.append(Contexts(model, config, depth, lambda: False))
+            return opened[-1]
+
+        yield open_at
+        for one in opened:
+            with one:
+                pass
 
 
-def test_every_variant_stands_beside_raw(bench: Bench) -> None:
-    variants = [Variant("greedy", "off", True), Variant("edge", "last", False), Variant("article", "all", False)]
-    with bench:
-        speeds = [*bench.prompt(), *bench.generation(variants)]
-    assert [speed.test for speed in speeds] == ["pp12"] * 4 + ["tg4 @ d4"] * 5
-    for speed in speeds:
-        assert speed.rate.mean > 0
-        assert (speed.ratio is None) == (speed.flash_ratio is None) == (speed.loop == "raw")
-        if speed.decode_share is not None:
-            assert 0 < speed.decode_share < 1
-    assert [(speed.loop, speed.attention, speed.flash) for speed in speeds[4:]] == [
-        ("greedy", "off", True),
-        ("edge", "last", False),
-        ("article", "all", False),
-        ("raw", "off", True),
-        ("raw", "off", False),
-    ]
+@pytest.mark.parametrize("depth", [0, 1, 5])
+def test_every_variant_stands_beside_raw(contexts: Callable[[int], Contexts], depth: int) -> None:
+    variants = [Variant("edge", "last", "auto"), Variant("greedy", "off", "on"), Variant("article", (0, 1), "off")]
+    speeds = Speeds(contexts(depth), 2, (True, False))
+    engines = [variant._replace(loop="engine") for variant in variants]
+    rows = [*speeds.prompt(12, engines), *speeds.generation(4, variants)]
+    at = f" @ d{depth}" if depth else ""
+    assert [str(row.test) for row in rows] == [f"pp12{at}"] * 5 + [f"tg4{at}"] * 5
+    raws = [Variant("raw", "off", "on"), Variant("raw", "off", "off")]
+    assert [row.variant for row in rows] == [*engines, *raws, *variants, *raws]
+    for row in rows:
+        assert row.rate.mean > 0
+        assert (row.of_raw is None) == (row.of_raw_fa_on is None) == (row.variant.loop == "raw")
+        if row.of_raw and row.variant.flash != "off":
+            assert row.of_raw == row.of_raw_fa_on
+    assert all(row.beside and row.beside > 0 for row in rows[5:9])
 
 
-def test_with_flash_attention_on_both_ratios_are_the_same(bench: Bench) -> None:
-    with bench:
-        found = next(iter(bench.generation([Variant("greedy", "off", True)])))
-    assert found.ratio == found.flash_ratio
+def test_a_deep_cache_is_decoded_once_and_copied(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("entropix_edge.bench.contexts._DEEP", 100)
+    variants = [Variant("greedy", "off", "on"), Variant("greedy", "last", "on")]
+    with Model(tiny_model) as model, Contexts(model, EngineConfig(ctx_size=400), 300, lambda: False) as contexts:
+        for variant in variants:
+            engine = contexts.engine(variant)
+            assert engine.context.used(0) == 300
+        assert [row.test.depth for row in Speeds(contexts, 1).generation(4, variants)] == [300] * 3
+        with contexts.engine(variants[0]).stream_tokens(contexts.prompt(), GenerationConfig(n_predict=1)) as stream:
+            stream.reply()
+            assert stream.cached_tokens >= 299
 
 
-def test_kernels_are_timed_on_real_rows(bench: Bench) -> None:
-    with bench:
-        kernels = bench.kernels()
-        assert kernels.n_vocab == bench.model.n_vocab
-    assert min(kernels.maximum, kernels.metrics, kernels.draw, kernels.raw) > 0
+def test_a_reply_that_ends_early_is_followed_by_one_to_nearly_the_same_prompt(
+    contexts: Callable[[int], Contexts],
+) -> None:
+    prompts = [contexts(6).prompt(attempt) for attempt in range(4)]
+    assert {len(prompt) for prompt in prompts} == {6}
+    assert len(set(map(tuple, prompts))) == 4
+    assert all(prompt[:3] == prompts[0][:3] for prompt in prompts)
 
 
-def test_an_interrupt_ends_it(tiny_model: Path) -> None:
-    with (
-        Bench(
-            tiny_model,
-            EngineConfig(threads=1),
-            n_prompt=12,
-            n_gen=4,
-            depth=4,
-            repetitions=2,
-            cancelled=lambda: True,
-        ) as bench,
-        pytest.raises(KeyboardInterrupt),
-    ):
-        list(bench.prompt())
+def test_kernels_are_timed_on_real_rows(contexts: Callable[[int], Contexts]) -> None:
+    opened = contexts(0)
+    kernels = time_kernels(opened)
+    assert kernels.n_vocab == opened.model.n_vocab
+    assert min(kernels.maximum, kernels.metrics, kernels.draw) > 0
+
+
+# --- repetitions ------------------------------------------------------------------------------------
+
+
+def paced(*paces: float | None) -> Callable[[int], Sample]:
+    """A repetition for each pace of raw; None: Ctrl-C. The last one goes on for ever."""
+
+    def once(number: int) -> Sample:
+        pace = paces[min(number, len(paces) - 1)]
+        if pace is None:
+            raise KeyboardInterrupt
+        return Sample(seconds=8 * pace, step=pace, raw={True: pace})
+
+    return once
+
+
+@pytest.fixture
+def alone(tmp_path: Path) -> Load:
+    """Nobody says what others do."""
+    return Load(1, 1, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("paces", "kept", "repeated", "disturbed"),
+    [
+        ([9, 1, 1, 1.05], [1, 1, 1.05], 0, 0),
+        ([9, 1, 2, 1, 1], [1, 1, 1], 1, 0),
+        ([9, 1, 2, 1, 3, 4, 5], [1, 1, 5], 3, 1),
+    ],
+    ids=["quiet", "one is done again", "no more than as many again"],
+)
+def test_a_repetition_in_which_raw_went_at_another_pace_is_done_again(
+    alone: Load, paces: list[float], kept: list[float], repeated: int, disturbed: int
+) -> None:
+    found = repeat(paced(*paces), 3, alone)
+    assert sorted(sample.pace for sample in found.samples) == kept
+    assert (found.repeated, found.disturbed, found.interrupted) == (repeated, disturbed, False)
+
+
+def test_what_others_take_of_our_processors(tmp_path: Path) -> None:
+    """Seconds of the clock, of this process, of all processes."""
+    before, after = Moment(0.0, 0.0, 100.0), Moment(10.0, 15.0, 119.0)
+    assert Load(2, 2, tmp_path).share(before, after) == pytest.approx(0.2), "4 s of 20"
+    assert Load(2, 3, tmp_path).share(before, after) == 0, "they have a processor of their own"
+    assert Load(2, 2, tmp_path).share(before, after._replace(every=None)) == 0
+    assert Load(2, 2, tmp_path).share(before, Moment(0.1, 0.0, 120.0)) == 0, "too short to be told"
+
+
+def test_what_all_processes_took_is_read_from_the_system(tmp_path: Path) -> None:
+    assert Load(1, 1, tmp_path).now().every is None
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/stat").write_text("cpu  100 20 30 9999 9999 5 6 7 0 0\ncpu0 1 2 3 4 5 6 7 8 0 0\n")
+    assert Load(1, 1, tmp_path).now().every == pytest.approx(1.68), "not idle, not waiting for a disk; stolen is"
+
+
+def test_a_busy_machine_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    load = Load(1, 1, tmp_path)
+    monkeypatch.setattr(load, "share", lambda _before, _after: 0.5)
+    found = repeat(paced(1), 2, load)
+    assert (found.disturbed, found.repeated, len(found.samples)) == (2, 2, 2)
+    row = found.speed(CASE, EDGE.variant, BEGAN)
+    assert Columns().cells(row)[-1] == "2 of 2, 2 repeated"
+
+
+def test_an_interrupt_keeps_the_repetitions_before(alone: Load) -> None:
+    found = repeat(paced(1, 1, 1, None), 5, alone)
+    assert found.interrupted
+    assert len(found.samples) == 2
+    with pytest.raises(KeyboardInterrupt):
+        repeat(paced(1, None), 5, alone)
+
+
+def test_branches_are_no_loss_of_the_loop() -> None:
+    """Ten rounds of 2 s without branches and five of 6 s with them wrote sixteen tokens; raw took 1.9 s a step."""
+    sample = Sample(seconds=50 * 8 / 16, step=2.0, raw={True: 1.9}, beside=0.1, raw_beside=0.05, rounds=15, forked=5)
+    row = Repetitions([sample, sample]).speed(CASE, EDGE.variant, BEGAN)
+    assert row.of_raw_fa_on
+    assert row.of_raw_fa_on.mean == pytest.approx(0.95)
+    assert row.rate.mean == pytest.approx(16 / 50)
+    assert row.forks
+    assert tuple(row.forks) == pytest.approx((1 / 3, 50 / 16 / 2 - 1))
+    everywhere = replace(sample, step=None, forked=15)
+    assert Repetitions([everywhere]).speed(CASE, EDGE.variant, BEGAN).of_raw is None
 
 
 # --- the report -----------------------------------------------------------------------------------
 
 
 def test_a_row_has_a_cell_a_column() -> None:
-    assert dict(zip(COLUMNS, cells(EDGE), strict=True)) == {
+    columns = Columns(without_flash=True, threads=True, batches=True)
+    assert dict(zip(columns.headings, columns.cells(EDGE), strict=True)) == {
         "test": "tg8",
         "loop": "edge",
         "attention": "last",
-        "fa": "off",
-        "tokens/s": "90.0 ± 1.0",
+        "fa": "auto",
+        "tokens/s": "90.0 ± 14.1",
+        "threads": "2",
+        "n_batch": "512",
         "of raw": "0.950 ± 0.010",
         "of raw, fa on": "0.900 ± 0.020",
-        "in llama.cpp": "98.0 %",
+        "beside llama.cpp": "158 µs",
+        "forks": "6 %, +9 %",
+        "disturbed": "1 of 2, 2 repeated",
     }
+    assert len(Columns().headings) == len(Columns().cells(RAW)) == 9
 
 
-def test_each_format_has_the_same_numbers() -> None:
-    rows = list(csv.DictReader(io.StringIO(as_csv(REPORT))))
-    records = [json.loads(line) for line in as_jsonl(REPORT).splitlines()]
-    whole = json.loads(json.dumps(REPORT.as_record()))["speeds"]
-    assert [float(row["rate"]) for row in rows] == [100.0, 90.0]
-    assert [record["rate"] for record in records] == [100.0, 90.0]
-    assert [speed["rate"]["mean"] for speed in whole] == [100.0, 90.0]
-    assert [row["ratio"] for row in rows] == ["", "0.95"]
-    assert whole[0]["ratio"] is None
-    assert "| tg8 | edge | last | off | 90.0 ± 1.0 |" in markdown(REPORT)
+def test_of_one_repetition_no_spread_is_said() -> None:
+    assert Columns().cells(RAW)[4] == "100.0"
+    assert record(FACTS, RAW)["stddev_ts"] is None
+
+
+def test_a_record_has_llama_benchs_fields() -> None:
+    found = record(FACTS, EDGE)
+    assert (
+        found
+        | {
+            "model_type": "llama 1M F32",
+            "n_threads": 2,
+            "flash_attn": -1,
+            "n_prompt": 0,
+            "n_gen": 8,
+            "n_depth": 0,
+            "test_time": "2026-01-02T03:04:05Z",
+            "avg_ns": 90_000_000.0,
+            "samples_ns": [80_000_000, 100_000_000],
+            "samples_ts": [pytest.approx(100.0), pytest.approx(80.0)],
+            "avg_ts": pytest.approx(90.0),
+            "loop": "edge",
+            "attention": "last",
+            "of_raw_fa_on": 0.9,
+            "of_raw_fa_on_stddev": 0.02,
+            "beside_ns": 158_000,
+            "fork_rounds": 0.06,
+            "disturbed": 1,
+        }
+        == found
+    )
+    assert record(FACTS, GREEDY)["attention"] == "0,5"
+
+
+def test_the_last_lines_say_in_words_what_the_loop_costs() -> None:
+    assert list(conclusions([EDGE, GREEDY, RAW])) == [
+        "tg8: the default loop runs at 90.0 ± 2.0 % of raw llama.cpp with flash attention on; Python and kernels take "
+        "158 µs of a token, raw's argmax 46 µs; forks, 6 % of the rounds, make a token 9 % longer",
+        "tg8: greedy, attention 0,5, fa off 90.0 ± 2.0 %",
+    ]
+    assert next(conclusions([GREEDY])).startswith("tg8: the loop greedy, attention 0,5, fa off runs at 90.0 ± 2.0 %")
+    assert list(conclusions([RAW])) == []
 
 
 def test_beside_the_table_stands_what_a_token_and_a_start_cost() -> None:
-    said = "\n".join(REPORT.lines())
-    assert "metrics 9 µs (9.0 times numpy.max), filters and draw 4 µs (0.44 times the metrics), Python 50 µs" in said
+    mib = 2**20
+    beside = Beside(
+        kernels=Kernels(n_vocab=1000, maximum=1e-6, metrics=9e-6, draw=4e-6),
+        starts=Starts(
+            Start(0.5, 200 * mib, 50 * mib), Start(0.8, 300 * mib, 90 * mib), Start(3.0, 300 * mib, 90 * mib)
+        ),
+        completion={"flash attention on": Spread(1.2, 0.01)},
+    )
+    said = "\n".join(beside.lines())
+    assert "metrics 9 µs (9.0 times numpy.max), filters and draw 4 µs (0.44 times the metrics)" in said
     assert "0.80 s, a raw script 0.50 s (+0.30 s); the very first run 3.00 s (+2.20 s)" in said
     assert "(+100 and +40 MiB)" in said
     assert "create_completion, flash attention on: 1.200 ± 0.010" in said
     assert "throttling" not in said
-    assert "throttling: none" in "\n".join(replace(REPORT, facts=replace(FACTS, throttling="none")).lines())
+    assert "throttling: none" in "\n".join(replace(beside, throttling="none").lines())
+    assert json.loads(json.dumps(beside.as_record()))["starts"]["warm"]["seconds"] == 0.8
 
 
 @pytest.mark.parametrize(
@@ -157,17 +308,115 @@ def test_a_raspberry_pis_bits_in_words(bits: int, words: str) -> None:
 
 # --- the command ----------------------------------------------------------------------------------
 
+SHORT = ["-p", "8", "-n", "3", "-d", "2", "-r", "1", "-t", "1", "--loop", "greedy", "--attention", "off", "--no-start"]
 
+
+def bench(model: Path, *arguments: str) -> list[str]:
+    return ["bench", "-m", str(model), *SHORT, *arguments]
+
+
+@pytest.mark.parametrize("option", ["--format", "-o", "--output"])
 @pytest.mark.parametrize("form", ["table", "md", "csv", "json", "jsonl"])
-def test_the_command_prints_each_format(form: str, tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    sizes = ["-p", "8", "-n", "3", "-d", "2", "-r", "1", "-t", "1"]
-    choice = ["--loop", "greedy", "--attention", "off", "--no-start", "--output", form]
-    code = run(["bench", "-m", str(tiny_model), *sizes, *choice])
+def test_the_command_prints_each_format(
+    form: str, option: str, tiny_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = run(bench(tiny_model, option, form))
     out, _ = capsys.readouterr()
     assert code == 0
-    assert "greedy" in out
+    rows: list[dict[str, Any]] = []
+    if form == "csv":
+        rows = list(csv.DictReader(io.StringIO(out)))
+    elif form == "jsonl":
+        rows = [json.loads(line) for line in out.splitlines()]
+    elif form == "json":
+        rows = json.loads(out)["tests"]
+    else:
+        named = [line.strip("| ").split()[0] for line in out.splitlines() if re.search(r" @ d2 +(\| )?[a-z]", line)]
+        assert named == ["pp8", "pp8", "tg3", "tg3"]
+    if rows:
+        assert [row["loop"] for row in rows] == ["engine", "raw", "greedy", "raw"]
+        assert [int(row["n_prompt"]) for row in rows] == [8, 8, 0, 0]
+        assert all(float(row["avg_ts"]) > 0 for row in rows)
+    assert "±" not in out
+    if form in ("table", "md", "json"):
+        assert "the loop greedy, attention off runs at" in out
+
+
+def test_lists_are_llama_benchs(tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Lists and repeated options; 0 leaves a kind out; the default comes first."""
+    sizes = ["-p", "0", "-n", "2,3", "-n", "4", "-d", "0,5", "-t", "1,2", "-b", "64,128", "-r", "1", "--no-start"]
+    chosen = ["--loop", "edge", "--attention", "last", "--attention", "0,1", "-o", "jsonl"]
+    assert run(["bench", "-m", str(tiny_model), *sizes, *chosen]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {(row["n_threads"], row["n_batch"], row["n_depth"], row["n_gen"]) for row in rows} == {
+        (threads, batch, depth, count)
+        for threads in (1, 2)
+        for batch in (64, 128)
+        for depth in (0, 5)
+        for count in (2, 3, 4)
+    }
+    assert [row["attention"] for row in rows[:3]] == ["last", "0,1", "off"]
+    assert not any(row["n_prompt"] for row in rows)
+    assert run(["bench", "-m", str(tiny_model), "-p", "4,6", "-n", "0", "-r", "1", "--no-start", "-o", "jsonl"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(row["n_prompt"], row["n_depth"], row["attention"]) for row in rows[:3]] == [
+        (4, 0, "last"),
+        (4, 0, "off"),
+        (4, 0, "off"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["-n", "4,x"], "'4,x' must be a whole number of at least 0, or several like 16,32."),
+        (["-t", "0"], "'0' must be a whole number of at least 1"),
+        (["--attention", "7"], "attention layer 7 does not exist"),
+        (["-p", "0", "-n", "0"], "-p 0 and -n 0 leave nothing to measure"),
+    ],
+)
+def test_what_cannot_be_measured_is_said(
+    arguments: list[str], words: str, tiny_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["bench", "-m", str(tiny_model), "--no-start", *arguments]) == 2
+    assert words in " ".join(capsys.readouterr().err.split())
+
+
+def command(model: Path, *arguments: str) -> list[str]:
+    return [sys.executable, "-m", "entropix_edge", *bench(model, *arguments)]
+
+
+@pytest.mark.parametrize(
+    ("form", "row"), [("md", "| raw |"), ("jsonl", '"raw"'), ("table", "raw, fa on"), ("json", "raw, fa on")]
+)
+def test_ctrl_c_keeps_what_was_measured(form: str, row: str, tiny_model: Path, compiled: None) -> None:
+    """Pressed when the prompts are measured, and of some seconds' generation a part."""
+    process = subprocess.Popen(
+        command(tiny_model, "-n", "400", "-r", "300", "-o", form),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout
+    assert process.stderr
+    lines = iter((process.stdout if form in ("md", "jsonl") else process.stderr).readline, "")
+    assert any(row in line for line in lines)
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
     if form == "json":
-        assert json.loads(out)["facts"]["parameters"] > 0
+        assert [row["loop"] for row in json.loads(out)["tests"]] == ["engine", "raw", "greedy", "raw"]
+    else:
+        assert "greedy" in out, "the repetitions that had ended are a row"
+    assert "Traceback" not in err
+
+
+def test_on_a_terminal_the_table_grows(tiny_model: Path, compiled: None) -> None:
+    with Terminal(command(tiny_model)) as terminal:
+        terminal.see("pp8 @ d2  engine")
+        terminal.see("Measuring: tg3 @ d2 greedy, attention off")
+        terminal.see("the loop greedy, attention off runs at")
 
 
 @pytest.mark.model
@@ -179,8 +428,19 @@ def test_processes_are_started_raw_and_ours(default_model: Path) -> None:
 
 @pytest.mark.model
 def test_create_completion_is_compared_with(default_model: Path) -> None:
-    with Bench(default_model, EngineConfig(threads=2), n_prompt=12, n_gen=6, depth=8, repetitions=1) as bench:
-        assert 0 < bench.completion(flash=True).mean < 100
+    config = EngineConfig(threads=2, ctx_size=256)
+    with Model(default_model) as model, Contexts(model, config, 8, lambda: False) as contexts:
+        assert 0 < Speeds(contexts, 1).completion(6, flash=True).mean < 100
+
+
+@pytest.mark.model
+def test_branches_of_the_default_model_stand_apart(default_model: Path) -> None:
+    config = EngineConfig(threads=2, ctx_size=1024)
+    with Model(default_model) as model, Contexts(model, config, 32, lambda: False) as contexts:
+        row = next(Speeds(contexts, 1).generation(100, [Variant("edge", "last", "auto")]))
+    assert row.forks
+    assert 0 < row.forks.rounds < 1
+    assert row.forks.cost > 0
 
 
 # --- builds that cannot lay weights out anew --------------------------------------------------------

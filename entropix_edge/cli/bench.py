@@ -2,46 +2,59 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
+import itertools
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, TypeVar
 
 import click
 
-from ..config import EngineConfig
-from ..errors import ContextError
-from .console import console, output, print_json, print_table
-from .options import ModelOptions, batch_option, gpu_option, takes, threads_option, verbose_option
+from ..config import AttentionChoice, EngineConfig, FlashAttention
+from ..errors import ContextError, EntropixError
+from . import EXIT_INTERRUPTED
+from .console import console
+from .growing import rows
+from .options import ModelOptions, gpu_option, takes, verbose_option
+from .parameters import Attention, Numbers
 from .session import Session, fetch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from ..bench.process import Starts
-    from ..bench.report import Facts, Report
-    from ..bench.speed import Bench, Speed, Variant
+    from ..bench.report import Beside, Columns, Facts
+    from ..bench.results import Speed, Variant
+    from ..llama import Model
+    from .growing import Rows
 
-_Attention = Literal["off", "last", "all"]
+_Default = TypeVar("_Default")
+_DEPTH = 64  # of generation, where nothing is said: the model is to have something to go on from
+_FORMS = ["table", "md", "csv", "json", "jsonl"]
+
+
+def _several(*names: str, least: int, what: str) -> object:
+    """An option as llama-bench has it: a list, and repeatable."""
+    return click.option(*names, type=Numbers(least), multiple=True, metavar="N,N", help=what)
 
 
 class _BenchOptions(NamedTuple):
     """What is measured."""
 
-    n_prompt: Annotated[
-        int,
-        click.option("-p", "--n-prompt", type=click.IntRange(min=2), default=512, help="Prompt tokens. Default: 512."),
+    n_prompts: Annotated[
+        tuple[tuple[int, ...], ...],
+        _several("-p", "--n-prompt", "n_prompts", least=0, what="Prompt tokens; 0: no prompts. Default: 512."),
     ]
-    n_gen: Annotated[
-        int,
-        click.option("-n", "--n-gen", type=click.IntRange(min=1), default=64, help="Generated tokens. Default: 64."),
+    n_gens: Annotated[
+        tuple[tuple[int, ...], ...],
+        _several("-n", "--n-gen", "n_gens", least=0, what="Generated tokens; 0: no generation. Default: 64."),
     ]
-    n_depth: Annotated[
-        int,
-        click.option(
-            "-d",
-            "--n-depth",
-            type=click.IntRange(min=1),
-            default=64,
-            help="Tokens in the cache before them. Default: 64.",
+    n_depths: Annotated[
+        tuple[tuple[int, ...], ...],
+        _several(
+            *("-d", "--n-depth", "n_depths"),
+            least=0,
+            what=f"Tokens in the cache before them. Default: 0 for prompts, {_DEPTH} for generation.",
         ),
     ]
     repetitions: Annotated[
@@ -53,21 +66,41 @@ class _BenchOptions(NamedTuple):
         click.option(
             "--loop",
             "loops",
-            type=click.Choice(["greedy", "article", "edge"]),
+            type=click.Choice(["edge", "article", "greedy"]),
             multiple=True,
             help="The loops to measure. Repeatable. Default: all.",
         ),
     ]
     attentions: Annotated[
-        tuple[_Attention, ...],
+        tuple[AttentionChoice, ...],
         click.option(
             "--attention",
             "attentions",
-            type=click.Choice(["off", "last", "all"]),
+            type=Attention(),
             multiple=True,
-            help="The attention to measure with. Repeatable. Default: all.",
+            metavar="last|all|off|L1,L2",
+            help="The attention to measure with. Repeatable. Default: last, off and (generation) all.",
         ),
     ]
+    flashes: Annotated[
+        tuple[FlashAttention, ...],
+        click.option(
+            "-fa",
+            "--flash-attn",
+            "flashes",
+            type=click.Choice(["on", "off", "auto"]),
+            multiple=True,
+            help="Flash attention of the loops. Repeatable. Default: auto.",
+        ),
+    ]
+    threads: Annotated[
+        tuple[tuple[int, ...], ...], _several("-t", "--threads", least=1, what="Threads. Default: the cores.")
+    ]
+    batch_sizes: Annotated[
+        tuple[tuple[int, ...], ...],
+        _several("-b", "--batch-size", "batch_sizes", least=1, what="Most prompt tokens in one decode."),
+    ]
+    n_gpu_layers: Annotated[int | Literal["auto", "all"], gpu_option]
     no_start: Annotated[
         bool, click.option("--no-start", is_flag=True, help="Leave out starting processes, which takes some seconds.")
     ]
@@ -77,145 +110,186 @@ class _BenchOptions(NamedTuple):
     form: Annotated[
         Literal["table", "md", "csv", "json", "jsonl"],
         click.option(
-            "-o",
             "--format",
+            "-o",
             "--output",
             "form",
-            type=click.Choice(["table", "md", "csv", "json", "jsonl"]),
+            type=click.Choice(_FORMS),
             default="table",
-            help="How the result is printed. Default: table.",
+            help="How the rows are printed: md, csv and jsonl as they are measured. Default: table.",
         ),
     ]
-    threads: Annotated[int | None, threads_option]
-    batch_size: Annotated[int | None, batch_option]
-    n_gpu_layers: Annotated[int | Literal["auto", "all"], gpu_option]
 
-    def variants(self) -> list[Variant]:
-        """The ways to generate."""
-        from ..bench.speed import LOOPS, Variant
+    def tests(self) -> Iterator[tuple[int, list[int], list[int]]]:
+        """A depth, and the lengths of prompts and of replies that are measured there."""
+        prompts, gens = _flat(self.n_prompts, 512), _flat(self.n_gens, 64)
+        if self.n_depths:
+            for depth in _flat(self.n_depths, 0):
+                yield depth, [count for count in prompts if count], [count for count in gens if count]
+        else:
+            yield 0, [count for count in prompts if count], []
+            yield _DEPTH, [], [count for count in gens if count]
 
-        settings: list[tuple[_Attention, bool]] = [
-            ("last", True),  # the default
-            ("off", True),
-            ("all", True),
-            ("off", False),
-            ("last", False),
-        ]
+    def variants(self, *, prompts: bool = False) -> list[Variant]:
+        """The ways to generate, the default first; or to process prompts, which cost the same with every loop."""
+        from ..bench.results import ENGINE, Variant
+        from ..bench.speed import LOOPS
+
+        usual: tuple[AttentionChoice, ...] = ("last", "off") if prompts else ("last", "off", "all")
+        loops = [ENGINE] if prompts else self.loops or LOOPS
         return [
             Variant(loop, attention, flash)
-            for attention, flash in settings
-            if attention in (self.attentions or ("off", "last", "all"))
-            for loop in self.loops or LOOPS
+            for flash in self.flashes or ("auto",)
+            for attention in self.attentions or usual
+            for loop in loops
         ]
+
+    def places(self) -> list[EngineConfig]:
+        """Threads and batch sizes."""
+        config = EngineConfig(gpu_layers=self.n_gpu_layers)
+        return [
+            replace(config, threads=threads, batch_size=batch_size)
+            for threads in _flat(self.threads, None)
+            for batch_size in _flat(self.batch_sizes, None)
+        ]
+
+    def columns(self) -> Columns:
+        """What a table shows."""
+        from ..bench.report import Columns
+
+        threads, batches = _flat(self.threads, None), _flat(self.batch_sizes, None)
+        return Columns(without_flash="off" in self.flashes, threads=len(threads) > 1, batches=len(batches) > 1)
+
+
+def _flat(lists: Sequence[Sequence[int]], default: _Default) -> list[int | _Default]:
+    return list(dict.fromkeys(itertools.chain(*lists))) or [default]
 
 
 @click.command("bench")
 @takes(options=_BenchOptions, model=ModelOptions)
 @verbose_option
-def command(options: _BenchOptions, model: ModelOptions) -> None:
+def command(options: _BenchOptions, model: ModelOptions) -> int:
     """Measure tokens a second, and the whole loop as a share of raw llama.cpp.
 
     The loop and raw (`llama_decode` and an argmax) take turns, a token each, in one process: what else the
-    machine does falls on both. The result goes to standard output.
+    machine does falls on both. Rows go to standard output as they are measured, Ctrl-C keeps them.
+
+    "of raw" counts the rounds without branches; what forks cost stands beside it: the share of rounds with branches,
+    and how much longer that makes a token. A repetition that something else disturbed is done again, as many times at
+    most as there are repetitions. The records are llama-bench's, with fields of our own.
     """
-    with Session() as session:
-        report = _measure(session, options, fetch(model.name, offline=model.offline))
-    _print(report, options.form)
+    from ..bench.report import Beside
+
+    found: list[Speed] = []
+    beside, interrupted = Beside(), False
+    with rows(options.form, options.columns()) as shown, Session() as session:
+        try:
+            _measure(_Run(session, options, shown, found, beside), fetch(model.name, offline=model.offline))
+        except (KeyboardInterrupt, EntropixError) as error:
+            if not found:
+                raise
+            interrupted = isinstance(error, KeyboardInterrupt)
+            if not interrupted:
+                shown.end(beside, found)
+                raise
+        shown.end(beside, found)
+    return EXIT_INTERRUPTED if interrupted else 0
 
 
-def _measure(session: Session, options: _BenchOptions, path: Path) -> Report:
-    from ..bench.report import Report
-    from ..bench.speed import Bench
+class _Run(NamedTuple):
+    """One call of the command: what was measured is in `found` and `beside` however it ends."""
 
-    config = EngineConfig(batch_size=options.batch_size, threads=options.threads, gpu_layers=options.n_gpu_layers)
-    with (
-        session.computing(config),
-        Bench(
-            path,
-            config,
-            n_prompt=options.n_prompt,
-            n_gen=options.n_gen,
-            depth=options.n_depth,
-            repetitions=options.repetitions,
-            cancelled=session.interrupt,
-        ) as bench,
-    ):
-        speeds = _speeds(bench, options)
-        with console().status("Measuring: kernels"):
-            kernels = bench.kernels()
-            completion = None
+    session: Session
+    options: _BenchOptions
+    shown: Rows
+    found: list[Speed]
+    beside: Beside
+
+
+def _measure(run: _Run, path: Path) -> None:
+    from ..bench.process import throttling
+    from ..bench.speed import room
+    from ..engine import planned_context
+    from ..llama import Model
+
+    options = run.options
+    tests = [test for test in options.tests() if test[1] or test[2]]
+    if not tests:
+        raise click.UsageError("-p 0 and -n 0 leave nothing to measure: give a length")
+    for config in options.places():
+        config = replace(config, ctx_size=max(room(*test) for test in tests))
+        planned = partial(planned_context, config)
+        with (
+            run.session.computing(config),
+            Model(path, gpu_layers=config.gpu_layers, context=planned, cancelled=run.session.interrupt) as model,
+        ):
+            facts = _facts(path, model)
+            if not run.found:
+                run.shown.begin(facts)
+            for test in tests:
+                _measure_depth(run, facts, model, config, test)
+    run.beside.throttling = throttling()
+    if not options.no_start:
+        run.shown.doing("process starts")
+        run.beside.starts = _starts(path, run.found[0].test.threads, options.repetitions)
+
+
+def _measure_depth(
+    run: _Run, facts: Facts, model: Model, config: EngineConfig, test: tuple[int, list[int], list[int]]
+) -> None:
+    """The tests of one depth; with the first generation what else stands beside it."""
+    from ..bench.contexts import Contexts
+    from ..bench.kernels import time_kernels
+    from ..bench.speed import Speeds, room
+
+    depth, n_prompts, n_gens = test
+    options = run.options
+    config = replace(config, ctx_size=room(*test, trained=model.n_ctx_train))
+    flashes = (True, False) if "off" in options.flashes else (True,)
+    with Contexts(model, config, depth, run.session.interrupt) as contexts:
+        speeds = Speeds(contexts, options.repetitions, flashes, run.shown.doing)
+        found = itertools.chain(
+            *(speeds.prompt(n_prompt, options.variants(prompts=True)) for n_prompt in n_prompts),
+            *(speeds.generation(n_gen, options.variants()) for n_gen in n_gens),
+        )
+        for speed in found:
+            run.found.append(speed)
+            run.shown.add(facts, speed)
+        if n_gens and run.beside.kernels is None:
+            run.shown.doing("kernels")
+            run.beside.kernels = time_kernels(contexts)
             if options.compare:
-                completion = {
-                    f"flash attention {'on' if flash else 'off'}": bench.completion(flash) for flash in (True, False)
+                run.shown.doing("create_completion")
+                run.beside.completion = {
+                    f"flash attention {'on' if flash else 'off'}": speeds.completion(n_gens[0], flash=flash)
+                    for flash in (True, False)
                 }
-        facts = _facts(path, bench)
-    started = None if options.no_start else _starts(path, facts.threads, options.repetitions)
-    return Report(facts=facts, speeds=speeds, kernels=kernels, starts=started, completion=completion)
-
-
-def _speeds(bench: Bench, options: _BenchOptions) -> tuple[Speed, ...]:
-    found = []
-    with console().status("Measuring") as status:
-        for speed in _tests(bench, options):
-            found.append(speed)
-            status.update(f"Measuring: {speed.test} {speed.loop}, attention {speed.attention}: {speed.rate} tokens/s")
-    return tuple(found)
-
-
-def _tests(bench: Bench, options: _BenchOptions) -> Iterator[Speed]:
-    yield from bench.prompt()
-    yield from bench.generation(options.variants())
 
 
 def _starts(path: Path, threads: int, repetitions: int) -> Starts | None:
     from ..bench.process import starts
 
-    with console().status("Measuring: process starts"):
-        try:
-            return starts(path, threads, repetitions)
-        except ContextError as error:
-            console().print(f"Warning: starts are not measured: {error}", markup=False)
-            return None
+    try:
+        return starts(path, threads, repetitions)
+    except ContextError as error:
+        console().print(f"Warning: starts are not measured: {error}", markup=False)
+        return None
 
 
-def _facts(path: Path, bench: Bench) -> Facts:
-    from ..bench.process import throttling
+def _facts(path: Path, model: Model) -> Facts:
     from ..bench.report import Facts
     from ..llama import devices, llama_cpp_version
 
-    model = bench.model
-    takers = [device for device in devices() if device.takes_layers] if model.gpu_layers else []
-    names = [device.description for device in takers or devices()]
+    every = devices()
+    takers = [device for device in every if device.takes_layers] if model.gpu_layers else []
     return Facts(
-        model=path.name,
-        size=model.header.file_size,
-        parameters=model.header.parameters,
-        backend=", ".join(names),
-        threads=bench.threads,
-        gpu_layers=model.gpu_layers,
-        llama_cpp=llama_cpp_version(),
-        throttling=throttling(),
+        cpu_info=", ".join(device.description for device in every if device.kind == "CPU"),
+        gpu_info=", ".join(device.description for device in takers),
+        backends=",".join(dict.fromkeys(device.name.rstrip("0123456789") for device in takers)) or "CPU",
+        model_filename=str(path),
+        model_type=model.description,
+        model_size=model.size,
+        model_n_params=model.header.parameters,
+        n_gpu_layers=model.gpu_layers,
+        llama_cpp_python=llama_cpp_version(),
     )
-
-
-def _print(report: Report, form: str) -> None:
-    from ..bench.report import as_csv, as_jsonl, markdown
-
-    if form == "json":
-        print_json(report.as_record(), indent=2)
-    elif form == "table":
-        _print_table(report)
-    else:
-        print({"md": markdown, "csv": as_csv, "jsonl": as_jsonl}[form](report))
-
-
-def _print_table(report: Report) -> None:
-    from ..bench.report import COLUMNS, cells
-
-    out = output()
-    out.print(report.head(), markup=False, soft_wrap=True)
-    out.print()
-    print_table(COLUMNS, map(cells, report.speeds), left=4)
-    out.print()
-    for line in report.lines():
-        out.print(line, markup=False, soft_wrap=True)

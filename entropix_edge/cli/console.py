@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from rich.console import Console
+    from rich.table import Table
 
 _UNLIMITED = 2**20  # characters in a line of a table
 
@@ -48,15 +49,8 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, left:
         whole: keep each row on one line on a narrow terminal too: it holds what a user copies.
     """
     from rich.segment import Segment, Segments
-    from rich.table import Table
-    from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for number, heading in enumerate(headings):
-        name = number < left
-        table.add_column(heading, justify="left" if name else "right", overflow="fold", no_wrap=name)
-    for row in rows:
-        table.add_row(*map(Text, row))
+    table = make_table(headings, rows, left=left)
     out = output()
     limit = _UNLIMITED if whole or not out.is_terminal else out.width
     lines = out.render_lines(table, out.options.update(max_width=limit), pad=False)
@@ -66,6 +60,20 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, left:
         if line:
             line[-1] = line[-1]._replace(text=line[-1].text.rstrip())
         out.print(Segments([*line, Segment.line()]), end="", crop=False)
+
+
+def make_table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, left: int) -> Table:
+    """A table for rich to draw; arguments as of `print_table`."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for number, heading in enumerate(headings):
+        name = number < left
+        table.add_column(heading, justify="left" if name else "right", overflow="fold", no_wrap=name)
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return table
 
 
 def print_json(value: object, *, indent: int | None = None) -> None:

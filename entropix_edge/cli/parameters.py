@@ -44,6 +44,28 @@ class Length(click.ParamType[int]):
         return number
 
 
+class Numbers(click.ParamType["tuple[int, ...]"]):
+    """A list of whole numbers such as `16,32`.
+
+    Args:
+        least: that each may be.
+    """
+
+    name = "N,N"
+
+    def __init__(self, least: int) -> None:
+        self._least = least
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        """The value, or click's own error."""
+        if isinstance(value, tuple):
+            return value
+        parts = [part.strip() for part in str(value).split(",")]
+        if not all(part.isdecimal() and self._least <= int(part) < 2**31 for part in parts):
+            self.fail(f"{value!r} must be a whole number of at least {self._least}, or several like 16,32.", param, ctx)
+        return tuple(map(int, parts))
+
+
 class Seed(click.ParamType["int | None"]):
     """A seed; −1 means a random one."""
 

@@ -111,6 +111,11 @@ class ReplyStream:
         return max(job.decoded + job.cached - self.prompt_tokens - len(self.begin_tokens), 0)
 
     @property
+    def is_forked(self) -> bool:
+        """Whether branches of it are being grown."""
+        return bool(self._job.branches)
+
+    @property
     def text(self) -> str:
         """What was said in the events read so far."""
         return "".join(event.text for event in self._events if isinstance(event, TokenEvent))

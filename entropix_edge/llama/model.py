@@ -127,6 +127,18 @@ class Model:
         return bool(llama.llama_model_is_hybrid(self.handle))
 
     @property
+    def description(self) -> str:
+        """llama.cpp's words for it, such as `llama 135M Q4_1`."""
+        buffer = ctypes.create_string_buffer(128)
+        llama.llama_model_desc(self.handle, buffer, len(buffer))
+        return buffer.value.decode("utf-8", "replace")
+
+    @property
+    def size(self) -> int:
+        """Bytes of all its tensors."""
+        return int(llama.llama_model_size(self.handle))
+
+    @property
     def chat_template(self) -> str | None:
         """The chat template that it was opened with, else the file's own."""
         if self._chat_template is not None:

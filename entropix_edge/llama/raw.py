@@ -14,7 +14,7 @@ import numpy as np
 from .devices import model_params
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from ..types import Logits, SamplerSettings
@@ -52,24 +52,39 @@ class RawLoop:
 
     Args:
         context: nobody else decodes in it; what it holds is dropped.
-        prompt: decoded at once.
+        check: called before each decode of a prompt's part, which may take seconds.
 
     Attributes:
+        context: as given.
         logits: the newest row, float32, shape (n_vocab,): valid until the next step.
         decode_seconds: spent in llama.cpp so far.
     """
 
     logits: Logits
 
-    def __init__(self, context: Context, prompt: Sequence[int]) -> None:
+    def __init__(self, context: Context, check: Callable[[], None] = lambda: None) -> None:
+        self.context = context
+        self.decode_seconds = 0.0
+        self._check = check
         self._handle = context.handle
         self._n_vocab = context.model.n_vocab
         self._one = (llama.llama_token * 1)()
-        self.decode_seconds = 0.0
-        llama.llama_memory_clear(llama.llama_get_memory(self._handle), False)
-        for start in range(0, len(prompt), context.n_batch):
-            chunk = prompt[start : start + context.n_batch]
+        self._prompt: Sequence[int] = ()
+        context.truncate(0)
+
+    def start(self, prompt: Sequence[int]) -> None:
+        """Decode a prompt, but for what the one before had in common with it: that is in the cache still."""
+        alike = (number for number, pair in enumerate(zip(self._prompt, prompt, strict=False)) if pair[0] != pair[1])
+        held = min(next(alike, len(self._prompt)), len(prompt) - 1)
+        self._prompt = ()
+        if not self.context.truncate(0, held):
+            held = 0
+            self.context.truncate(0)
+        for start in range(held, len(prompt), self.context.n_batch):
+            self._check()
+            chunk = prompt[start : start + self.context.n_batch]
             self._decode((llama.llama_token * len(chunk))(*chunk), len(chunk))
+        self._prompt = prompt
 
     def step(self) -> None:
         """Choose one token and decode it."""
