@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -277,3 +279,15 @@ def test_attention_is_near_what_it_is_without_flash_attention(engine: Engine) ->
     assert seen[1] is not None
     for name in ("entropy", "varentropy", "agreement", "interaction_strength"):
         assert getattr(seen[0], name) == pytest.approx(getattr(seen[1], name), rel=0.05), name
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_each_library_of_llama_cpp_is_loaded_once(compiled: None) -> None:
+    program = """
+from entropix_edge.llama import devices, read_header
+devices()
+names = {line.split()[-1] for line in open("/proc/self/maps") if "/lib/lib" in line and "llama_cpp" in line}
+stems = sorted(name.rpartition("/")[2].partition(".so")[0] for name in names)
+assert "libggml" in stems and len(set(stems)) == len(stems), names
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)

@@ -18,7 +18,7 @@ from ..storage import fingerprint
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..config import AttentionChoice, EngineConfig, FlashAttention
+    from ..engine_config import AttentionChoice, EngineConfig, FlashAttention
     from ..llama import Model
     from .results import Variant
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from ..config import AttentionChoice, FlashAttention
+    from ..engine_config import AttentionChoice, FlashAttention
 
 RAW, ENGINE = "raw", "engine"  # beside the loops
 

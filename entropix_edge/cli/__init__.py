@@ -33,6 +33,7 @@ _COMMANDS = {
     "pull": "Fetch a model.",
     "ls": "List the models on this machine.",
     "rm": "Remove a model from this machine.",
+    "worker": "Compute layers for a model on another machine.",
     "doctor": "Look for what is wrong with this machine's setup.",
     "completion": "Print the completion script of a shell.",
 }
@@ -126,7 +127,7 @@ def _invoke(arguments: list[str]) -> int:
         if COMPLETION in os.environ:
             cli.main(prog_name=NAME, complete_var=COMPLETION)
         # not `cli.main`, which ends the process itself, with an exit code of its own where a pipe has closed
-        with cli.make_context(NAME, arguments) as context:
+        with cli.make_context(NAME, list(arguments), obj=list(arguments)) as context:
             result = cli.invoke(context)
         return result if isinstance(result, int) else 0
     except SystemExit as exit_:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, TypeVar
 
 import click
 
-from ..config import AttentionChoice, EngineConfig, FlashAttention
+from ..engine_config import AttentionChoice, EngineConfig, FlashAttention
 from ..errors import ContextError, EntropixError
 from . import EXIT_INTERRUPTED
 from .console import console

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import click
 
-from ..config import AttentionChoice
 from ..encoding import decode_text
+from ..engine_config import AttentionChoice
 from ..errors import EntropixError, ModelNotFoundError
 from ..strategy import load_preset
 from ..types import FinishReason

@@ -5,11 +5,12 @@ from typing import Annotated, Literal, NamedTuple
 
 import click
 
-from ..config import CACHE_TYPES, AttentionChoice, CacheType, EngineConfig, FlashAttention
 from ..encoding import decode_text
+from ..engine_config import CACHE_TYPES, AttentionChoice, CacheType, EngineConfig, FlashAttention
 from .defaults import refuse_both
 from .options import batch_option, gpu_option, threads_option
 from .parameters import Names, Scaled, ScaledFile, Text
+from .supervise import rpc_option
 
 # annotations are not deferred here: the options in them would be compiled anew at each start
 
@@ -70,6 +71,7 @@ class EngineOptions(NamedTuple):
             help="Flash attention. Default: auto.",
         ),
     ]
+    rpc: Annotated[tuple[str, ...], rpc_option]
     cache_type_k: Annotated[
         CacheType,
         click.option(
@@ -137,6 +139,7 @@ class EngineOptions(NamedTuple):
             threads_batch=self.threads_batch,
             gpu_layers=self.n_gpu_layers,
             devices=self.device,
+            rpc=self.rpc,
             flash_attention=self.flash_attn,
             cache_type_k=self.cache_type_k,
             cache_type_v=self.cache_type_v,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeVar
 
 import click
 
-from ..config import AttentionChoice, EngineConfig
+from ..engine_config import AttentionChoice, EngineConfig
 from . import EXIT_INTERRUPTED
 from .console import console, output, print_json, print_table
 from .engine_options import EngineOptions

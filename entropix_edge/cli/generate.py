@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import click
 
-from ..config import DEFAULT_PRESET, MOST_ALTERNATIVES, AttentionChoice, GenerationConfig
+from ..config import DEFAULT_PRESET, MOST_ALTERNATIVES, GenerationConfig
+from ..engine_config import AttentionChoice
 from ..strategy import load_preset
 from ..types import TokenEvent
 from . import EXIT_ABSTAINED, EXIT_FAILED, EXIT_INTERRUPTED

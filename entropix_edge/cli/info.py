@@ -48,7 +48,7 @@ def command(model: str, offline: bool, template: bool, as_json: bool) -> None:
 
 
 def _record(path: Path, header: Header) -> dict[str, Any]:
-    from ..llama import devices, system_info
+    from ..llama import devices, has_rpc, system_info
 
     record = dataclasses.asdict(dataclasses.replace(header, tensor_types={}))
     record["tensor_types"] = dict(header.tensor_types)
@@ -58,6 +58,7 @@ def _record(path: Path, header: Header) -> dict[str, Any]:
     record["fingerprint"] = fingerprint(path)
     record["pause"] = _pause(path)
     record["system_info"] = system_info()
+    record["rpc"] = has_rpc()
     record["devices"] = [dataclasses.asdict(device) for device in devices()]
     return record
 
@@ -77,7 +78,7 @@ def _pause(path: Path) -> list[tuple[int, str]]:
 
 def facts(path: Path, header: Header) -> list[tuple[str, object]]:
     """What a file is, by name; None where it does not say."""
-    from ..llama import devices, system_info
+    from ..llama import devices, has_rpc, system_info
 
     return [
         ("file", path),
@@ -99,6 +100,7 @@ def facts(path: Path, header: Header) -> list[tuple[str, object]]:
         *(("device", _device(device)) for device in devices()),
         ("offload", _offload()),
         ("llama.cpp", system_info()),
+        ("rpc", "in this build" if has_rpc() else "not in this build (scripts/rpc makes one)"),
     ]
 
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import click
 
-from ..config import DEFAULT_CTX_SIZE, AttentionChoice, EngineConfig
+from ..config import DEFAULT_CTX_SIZE
 from ..encoding import decode_text
+from ..engine_config import AttentionChoice, EngineConfig
 from ..strategy import load_preset
 from .console import console
 from .engine_options import EngineOptions

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Literal
 
-    from ..config import AttentionChoice, EngineConfig, GenerationConfig, Preset
+    from ..config import GenerationConfig, Preset
     from ..engine import Engine, Reply
+    from ..engine_config import AttentionChoice, EngineConfig
     from ..sessions import Conversation, PendingTurn, Turn
     from .conversations import Keeper
     from .engine_options import EngineOptions

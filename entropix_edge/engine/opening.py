@@ -55,6 +55,7 @@ def open_model(path: Path, config: EngineConfig, cancelled: Callable[[], bool] =
         context=partial(planned_context, config),
         mmap=config.mmap,
         mlock=config.mlock,
+        rpc=config.rpc,
         devices=config.devices,
         loras=config.loras,
         chat_template=config.chat_template,

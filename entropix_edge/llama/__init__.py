@@ -17,6 +17,7 @@ from .machine import (
 from .memory import Memory, Shape, plan, predict
 from .model import Model
 from .raw import RAW_PROCESS, Completion, RawLoop
+from .rpc import answers, before_abort, has_rpc, lost, serve
 from .state import read_state, write_state
 from .vocabulary import Vocabulary
 
@@ -32,19 +33,24 @@ __all__ = [
     "RawLoop",
     "Shape",
     "Vocabulary",
+    "answers",
     "available_memory",
+    "before_abort",
     "can_repack",
     "default_threads",
     "devices",
+    "has_rpc",
     "hottest",
     "is_translated",
     "llama_cpp_version",
+    "lost",
     "plan",
     "predict",
     "processor_features",
     "processor_name",
     "read_header",
     "read_state",
+    "serve",
     "swap",
     "system_info",
     "total_memory",

@@ -22,7 +22,7 @@ from .memory import Shape, check_cache_types, plan, predict
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from ..config import CacheType
+    from ..engine_config import CacheType
     from ..types import AttentionMetrics, Cell, Logits
     from .model import Model
 

@@ -73,10 +73,23 @@ def initialise() -> None:
     llama.llama_backend_init()
 
 
+def library_path(stem: str) -> Path:
+    """The file of a library that is loaded, or would be.
+
+    A wheel holds no links, so each library lies in it under several names, which the system takes for several
+    libraries, each with its own devices and settings. llama_cpp loads libllama under the plain name; libllama names
+    ggml's libraries with their version.
+    """
+    folder = Path(llama.__file__).parent / "lib"
+    ending, versioned = ("dylib", f"lib{stem}.0.dylib") if sys.platform == "darwin" else ("so", f"lib{stem}.so.0")
+    if stem != "llama" and (folder / versioned).exists():
+        return folder / versioned
+    return folder / f"lib{stem}.{ending}"
+
+
 def _load(stem: str, signatures: dict[str, tuple[Any, ...]], kind: type[ctypes.CDLL] = ctypes.CDLL) -> Any:
     """A library of llama.cpp's wheel, its functions typed: name → result, arguments."""
-    ending = "dylib" if sys.platform == "darwin" else "so"
-    library = kind(str(Path(llama.__file__).parent / "lib" / f"lib{stem}.{ending}"))
+    library = kind(str(library_path(stem)))
     for name, (result, *arguments) in signatures.items():
         function = getattr(library, name)
         function.restype, function.argtypes = result, arguments
@@ -144,6 +157,7 @@ class GgufParams(ctypes.Structure):
 _pointer, _size, _int64, _text = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int64, ctypes.c_char_p
 
 _SIGNATURES: dict[str, tuple[Any, ...]] = {
+    "ggml_set_abort_callback": (_pointer, _pointer),
     "ggml_log_set": (None, llama.llama_log_callback, _pointer),
     "ggml_init": (_pointer, InitParams),
     "ggml_free": (None, _pointer),
@@ -172,6 +186,7 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
 _DEVICE_SIGNATURES: dict[str, tuple[Any, ...]] = {
     "ggml_backend_dev_count": (_size,),
     "ggml_backend_dev_get": (_pointer, _size),
+    "ggml_backend_register": (None, _pointer),
 }
 
 _GGUF_SIGNATURES: dict[str, tuple[Any, ...]] = {

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import llama_cpp.llama_cpp as llama
 
-from ..config import WHOLE_TYPES
+from ..engine_config import WHOLE_TYPES
 from ..errors import ConfigError
 from .library import ggml
 
 if TYPE_CHECKING:
-    from ..config import CacheType
+    from ..engine_config import CacheType
     from .header import Header
 
 PADDING = 256  # llama.cpp rounds a sequence's cells up to a multiple of this

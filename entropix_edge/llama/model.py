@@ -18,6 +18,7 @@ from .header import Header, read_header
 from .library import Watch, fresh_errors, fresh_warnings, initialise
 from .lifetime import Handle, forget_handles
 from .memory import Shape, plan, predict
+from .rpc import connect
 from .vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class Model:
         context: the context to leave room for on a device; asked once the file's header is read.
         mmap: map the file instead of reading it.
         mlock: keep the weights from being swapped out; a warning says where the system does not let us.
+        rpc: workers, each `host:port`, whose devices are to be there too.
         devices: names of the devices that take layers; None for all.
         loras: adapters' files, each with the factor that it is applied with in every context.
         chat_template: in place of the file's own.
@@ -47,11 +49,12 @@ class Model:
         loras: its adapters.
 
     Raises:
-        ConfigError: there is no such device.
+        ConfigError: there is no such device, or no RPC in this build.
+        ContextError: a worker does not answer.
         ModelNotFoundError: no such file.
         ModelFileError: the file is damaged, cannot generate text, or llama.cpp refuses it.
         KeyboardInterrupt: `cancelled` said so.
-        ContextError: methods, those of `vocabulary` too: it is closed.
+        ContextError: of methods, those of `vocabulary` too: it is closed.
     """
 
     handle: Any = Handle()
@@ -64,6 +67,7 @@ class Model:
         context: Callable[[Header], Shape] = lambda header: plan(4096, header.n_heads or 0),
         mmap: bool = True,
         mlock: bool = False,
+        rpc: Sequence[str] = (),
         devices: Sequence[str] | None = None,
         loras: Sequence[tuple[str | os.PathLike[str], float]] = (),
         chat_template: str | None = None,
@@ -71,6 +75,7 @@ class Model:
         cancelled: Callable[[], bool] = lambda: False,
     ) -> None:
         initialise()
+        connect(rpc)
         self.path = path
         self.header: Header = read_header(path)
         if not vocabulary_only:
@@ -90,18 +95,7 @@ class Model:
         params.n_gpu_layers = self.gpu_layers
         overrides = _without(self.header.absent_tokens)
         params.kv_overrides = overrides
-        watch = Watch(cancelled)
-        stop = llama.llama_progress_callback(lambda _progress, _data: not watch())
-        params.progress_callback = stop
-        errors, warnings = fresh_errors(), fresh_warnings()
-        handle = llama.llama_model_load_from_file(os.fsencode(path), params)
-        watch.settle()
-        if not handle:
-            if cancelled():
-                raise KeyboardInterrupt
-            raise ModelFileError(f"{path}: llama.cpp cannot load it: {_quote(list(errors))}")
-        _say_unlocked(warnings)
-        self.handle = handle
+        self.handle = handle = _load(path, params, cancelled)
         self._stack.callback(llama.llama_model_free, handle)
         self._chat_template = chat_template
         self.loras = Adapters(handle, self.header, loras)
@@ -169,6 +163,22 @@ _LOAD_MODES = {
     (False, False): llama.LLAMA_LOAD_MODE_NONE,
     (False, True): llama.LLAMA_LOAD_MODE_MLOCK,
 }  # by whether the file is mapped, and whether it is kept in memory
+
+
+def _load(path: Path, params: Any, cancelled: Callable[[], bool]) -> Any:
+    """llama.cpp's handle of the model in a file."""
+    watch = Watch(cancelled)
+    stop = llama.llama_progress_callback(lambda _progress, _data: not watch())
+    params.progress_callback = stop
+    errors, warnings = fresh_errors(), fresh_warnings()
+    handle = llama.llama_model_load_from_file(os.fsencode(path), params)
+    watch.settle()
+    if not handle:
+        if cancelled():
+            raise KeyboardInterrupt
+        raise ModelFileError(f"{path}: llama.cpp cannot load it: {_quote(list(errors))}")
+    _say_unlocked(warnings)
+    return handle
 
 
 def _require_generator(header: Header) -> None:
