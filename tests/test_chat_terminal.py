@@ -7,11 +7,13 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import tiny_gguf
 from terminals import Terminal
+from test_confidence import NUMBERS, write_fits
 from test_conversation import ascii_weights
 
 from entropix_edge.sessions import SavedConversation
@@ -278,3 +280,16 @@ def test_other_commands_do_not_load_what_reads_lines() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
     assert result.returncode == 0, result.stderr
+
+
+def test_the_status_line_and_why_say_how_sure_of_the_reply_one_may_be(command: list[str], model: Path) -> None:
+    write_fits(model, replace(NUMBERS, answer="exact", intercept=1.0, weights={}, ranges={"length": (1.0, 99.0)}))
+    stops = [argument for letter in "XYZ&<>" for argument in ("--stop", letter)]
+    with Terminal([*command, "-n", "60", "--sampler", "greedy", *stops]) as terminal:
+        terminal.see(READY)
+        terminal.type("hello\r")
+        terminal.see("73 % likely right")
+        terminal.type("/why\r")
+        assert "73 % likely to be right: " in terminal.see("tokens: ")
+        terminal.type("/bye\r")
+        assert terminal.code() == 0

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from serving import HELLO, Served, error_of, serving
+from test_confidence import NUMBERS, write_fits
 
 from entropix_edge import EngineConfig, GenerationConfig
 
@@ -390,3 +392,22 @@ def test_the_description_names_every_field_of_a_request(served: Served) -> None:
 @pytest.mark.parametrize("path", ["/v1/embeddings", "/v1/responses", "/v1/files/some", "/v1/audio/speech"])
 def test_what_is_not_built_says_so(served: Served, path: str) -> None:
     assert error_of(served.post(path, input="x"), 501)["code"] == "not_implemented"
+
+
+def test_the_summary_says_how_sure_of_the_reply_one_may_be(tiny_model: Path) -> None:
+    write_fits(tiny_model, replace(NUMBERS, answer="exact", intercept=1.0, weights={}, ranges={"length": (1.0, 99.0)}))
+    with serving(tiny_model, defaults=lambda load: GenerationConfig(preset=load("edge"), sampler="greedy")) as served:
+        said = served.chat(max_tokens=60)["choices"][0]["message"]["content"]
+        stop = next(letter for letter in said[3:] if letter.isprintable() and letter != "\ufffd")
+        for stream in (False, True):
+            if stream:
+                chunks = served.stream(max_tokens=60, stop=stop, entropix={})
+                choice = next(each["choices"][0] for each in reversed(chunks) if each != "[DONE]" and each["choices"])
+            else:
+                choice = served.chat(max_tokens=60, stop=stop, entropix={})["choices"][0]
+            confidence = choice["entropix"]["summary"]["confidence"]
+            assert confidence["kind"] == "probability"
+            assert confidence["value"] == pytest.approx(0.731, abs=1e-3)
+            assert confidence["meaning"] == "73 % likely to be right"
+        cut = served.chat(max_tokens=2, entropix={})["choices"][0]["entropix"]["summary"]
+        assert cut["confidence"] is None

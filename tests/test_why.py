@@ -26,6 +26,7 @@ from entropix_edge.types import (
     AttentionMetrics,
     BranchEvent,
     CandidateEvent,
+    ConfidenceEvent,
     CorrectionEvent,
     Event,
     FallbackEvent,
@@ -253,3 +254,13 @@ def test_the_text_around_a_place_begins_with_a_word() -> None:
     assert end_of("a short text", 12) == "a short text"
     assert end_of("not such a short text", 12) == "… short text"
     assert end_of("x" * 20, 5) == "…xxxxx"
+
+
+def test_how_sure_of_the_whole_reply_one_may_be_stands_above() -> None:
+    rank = ConfidenceEvent(4, "rank", 0.2, None, 42)
+    assert said(overview([*TORN, rank])).startswith("Less sure than 80 % of this model's replies (a rank:")
+    likely = ConfidenceEvent(4, "probability", 0.84, "12", 300, (2,))
+    seen = " ".join(said(overview([*TORN, likely])).split())
+    assert seen.startswith("84 % likely to be right: `12`; least sure of ` 12")
+    assert "also ` 15`" in seen
+    assert len(places([*TORN, rank])) == 5
