@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,7 +28,7 @@ from entropix_edge.bench.results import Case, Forks, Repetitions, Sample, Speed,
 from entropix_edge.bench.speed import Speeds, room
 from entropix_edge.cli import run
 from entropix_edge.config import EngineConfig, GenerationConfig
-from entropix_edge.llama import Model, can_repack
+from entropix_edge.llama import Model, RawLoop, can_repack
 
 FACTS = Facts(
     cpu_info="a processor",
@@ -94,17 +94,31 @@ def test_every_variant_stands_beside_raw(contexts: Callable[[int], Contexts], de
     assert all(row.beside and row.beside > 0 for row in rows[5:9])
 
 
-def test_a_deep_cache_is_decoded_once_and_copied(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_deep_cache_is_decoded_once_and_kept(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("entropix_edge.bench.contexts._DEEP", 100)
-    variants = [Variant("greedy", "off", "on"), Variant("greedy", "last", "on")]
-    with Model(tiny_model) as model, Contexts(model, EngineConfig(ctx_size=400), 300, lambda: False) as contexts:
-        for variant in variants:
-            engine = contexts.engine(variant)
-            assert engine.context.used(0) == 300
-        assert [row.test.depth for row in Speeds(contexts, 1).generation(4, variants)] == [300] * 3
-        with contexts.engine(variants[0]).stream_tokens(contexts.prompt(), GenerationConfig(n_predict=1)) as stream:
-            stream.reply()
-            assert stream.cached_tokens >= 299
+    decoded: list[int] = []
+    start = RawLoop.start
+
+    def counted(raw: RawLoop, prompt: Sequence[int]) -> None:
+        decoded.append(len(prompt))
+        start(raw, prompt)
+
+    monkeypatch.setattr(RawLoop, "start", counted)
+    variants = [Variant("greedy", "off", "on"), Variant("greedy", "last", "auto")]
+    config = EngineConfig(ctx_size=400)
+    for run_number in range(2):
+        with Model(tiny_model) as model, Contexts(model, config, 300, lambda: False, tmp_path / "cells") as contexts:
+            for variant in variants:
+                assert contexts.engine(variant).context.used(0) == 300
+            assert decoded == ([300] if run_number == 0 else []), "another run loads it"
+            rows = list(Speeds(contexts, 1).generation(4, variants))
+            assert [row.test.depth for row in rows] == [300] * 3
+            with contexts.engine(variants[0]).stream_tokens(contexts.prompt(), GenerationConfig(n_predict=1)) as stream:
+                stream.reply()
+                assert stream.cached_tokens >= 299
+        decoded.clear()
 
 
 def test_a_reply_that_ends_early_is_followed_by_one_to_nearly_the_same_prompt(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from ..engine import Engine, open_context
 from ..errors import ContextError
-from ..llama import RawLoop, write_state
+from ..llama import RawLoop, read_state, write_state
 from ..storage import fingerprint
 
 if TYPE_CHECKING:
@@ -34,10 +35,19 @@ class Contexts:
         config: threads and batch size; `ctx_size` cells are in each context.
         depth: tokens that are in the cache before what is timed.
         cancelled: asked now and then; True stops it with KeyboardInterrupt.
+        folder: where the cells of deep texts are kept for other runs; None for this one alone.
     """
 
-    def __init__(self, model: Model, config: EngineConfig, depth: int, cancelled: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        model: Model,
+        config: EngineConfig,
+        depth: int,
+        cancelled: Callable[[], bool],
+        folder: Path | None = None,
+    ) -> None:
         self.model, self.depth = model, depth
+        self._folder = folder
         self._config = config
         self._cancelled = cancelled
         self._stack = contextlib.ExitStack()
@@ -60,11 +70,13 @@ class Contexts:
             raise KeyboardInterrupt
 
     def raw(self, flash: bool) -> RawLoop:
-        """Raw llama.cpp, with flash attention or without."""
+        """Raw llama.cpp, with flash attention or without; what is deep is in its cache already."""
         if flash not in self._raws:
             config = replace(self._config, attention="off", flash_attention="on" if flash else "off", forks=0)
             context = self._stack.enter_context(open_context(self.model, config, self._cancelled))
             self._raws[flash] = RawLoop(context, self.check)
+            if self._is_deep:
+                self._fill(self._raws[flash], self._file(flash))
         return self._raws[flash]
 
     def engine(self, variant: Variant) -> Engine:
@@ -74,19 +86,40 @@ class Contexts:
             config = replace(self._config, attention=variant.attention, flash_attention=variant.flash)
             context = self._stack.enter_context(open_context(self.model, config, self._cancelled))
             self._engines[key] = engine = Engine(self.model, context, config)
-            if self.depth >= _DEEP:
-                self._fill(engine, self.raw(variant.flash != "off"))
+            if self._is_deep:
+                flash = variant.flash != "off"
+                self.raw(flash)
+                with contextlib.suppress(ContextError):  # it was left to llama.cpp, and is off: they are decoded then
+                    engine.load_prompt_cache(self._file(flash))
         return self._engines[key]
 
-    def _fill(self, engine: Engine, raw: RawLoop) -> None:
-        """Copy raw's cells of the text."""
+    # --- deep caches ----------------------------------------------------------------------------------
+
+    @property
+    def _is_deep(self) -> bool:
+        return self.depth >= _DEEP
+
+    def _file(self, flash: bool) -> Path:
+        """Where the cells of the text are kept."""
+        if self._folder is None:
+            self._folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory()))
+        return self._folder / f"{self._model_mark}-{self.depth}-{'fa' if flash else 'plain'}.cells"
+
+    @cached_property
+    def _model_mark(self) -> str:
+        return fingerprint(self.model.path)
+
+    def _fill(self, raw: RawLoop, file: Path) -> None:
+        """Let raw's context hold the text: from the file, or decoded and kept there."""
         tokens = self.prompt()
+        if file.exists():
+            held, state = read_state(file, self._model_mark)
+            if held == tokens and raw.context.load(0, state):
+                raw.resume(tokens)
+                return
         raw.start(tokens)
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "cells"
-            write_state(path, fingerprint(self.model.path), tokens, raw.context.save(0))
-            with contextlib.suppress(ContextError):  # flash attention was left to llama.cpp, and is off: decode them
-                engine.load_prompt_cache(path)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_state(file, self._model_mark, tokens, raw.context.save(0))
 
     # --- prompts --------------------------------------------------------------------------------------
 

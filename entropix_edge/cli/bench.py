@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, TypeVar
 
 import click
@@ -20,7 +21,6 @@ from .session import Session, fetch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
     from ..bench.process import Starts
     from ..bench.report import Beside, Columns, Facts
@@ -101,6 +101,15 @@ class _BenchOptions(NamedTuple):
         _several("-b", "--batch-size", "batch_sizes", least=1, what="Most prompt tokens in one decode."),
     ]
     n_gpu_layers: Annotated[int | Literal["auto", "all"], gpu_option]
+    depth_cache: Annotated[
+        Path | None,
+        click.option(
+            "--depth-cache",
+            type=click.Path(file_okay=False, path_type=Path),
+            metavar="DIR",
+            help="Keep the cells of depths from 1024 there: another run need not decode them.",
+        ),
+    ]
     no_start: Annotated[
         bool, click.option("--no-start", is_flag=True, help="Leave out starting processes, which takes some seconds.")
     ]
@@ -246,7 +255,7 @@ def _measure_depth(
     options = run.options
     config = replace(config, ctx_size=room(*test, trained=model.n_ctx_train))
     flashes = (True, False) if "off" in options.flashes else (True,)
-    with Contexts(model, config, depth, run.session.interrupt) as contexts:
+    with Contexts(model, config, depth, run.session.interrupt, options.depth_cache) as contexts:
         speeds = Speeds(contexts, options.repetitions, flashes, run.shown.doing)
         found = itertools.chain(
             *(speeds.prompt(n_prompt, options.variants(prompts=True)) for n_prompt in n_prompts),

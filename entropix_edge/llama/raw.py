@@ -86,6 +86,10 @@ class RawLoop:
             self._decode((llama.llama_token * len(chunk))(*chunk), len(chunk))
         self._prompt = prompt
 
+    def resume(self, prompt: Sequence[int]) -> None:
+        """The context holds this prompt: it was loaded."""
+        self._prompt = prompt
+
     def step(self) -> None:
         """Choose one token and decode it."""
         self._one[0] = int(self.logits.argmax())
