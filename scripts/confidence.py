@@ -1,10 +1,11 @@
 """How good a confidence is: fitted to some recorded answers, tried on others. Tables for the docs, and a picture.
 
-Usage: .venv/bin/python scripts/confidence.py --fit FILE… --test FILE… [--second FILE…] [--policy NAME]
+Usage: .venv/bin/python scripts/confidence.py --fit FILE… [--test FILE…] [--second FILE…] [--policy NAME]
        [--extractor NAME] [--picture FILE.svg]
 
 --fit and --test take recordings of `eval --record`, or summaries of them (`replay --summary`), of one model; --second
-those of a stronger model on the problems of --test, for the curve of escalation. The picture needs matplotlib.
+those of a stronger model on the problems of --test, for the curve of escalation. Without --test it is fitted to the first
+half of the problems, and tried on the other. The picture needs matplotlib.
 """
 
 from __future__ import annotations
@@ -143,15 +144,20 @@ def draw(path: Path, probabilities: np.ndarray, right: np.ndarray, curve: np.nda
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--fit", nargs="+", type=Path, required=True)
-    parser.add_argument("--test", nargs="+", type=Path, required=True)
+    parser.add_argument("--test", nargs="+", type=Path)
     parser.add_argument("--second", nargs="+", type=Path)
     parser.add_argument("--policy")
     parser.add_argument("--extractor", default="last-number")
     parser.add_argument("--least", type=int, default=20)
     parser.add_argument("--picture", type=Path)
     options = parser.parse_args()
-    tests = samples_of(options.test)
-    fitted, tested = (judged_answers(each, options.policy) for each in (samples_of(options.fit), tests))
+    fits, tests = samples_of(options.fit), samples_of(options.test or [])
+    if not tests:
+        problems = list(dict.fromkeys(each.problem for each in fits))
+        first_half = set(problems[: len(problems) // 2])
+        tests = [each for each in fits if each.problem not in first_half]
+        fits = [each for each in fits if each.problem in first_half]
+    fitted, tested = (judged_answers(each, options.policy) for each in (fits, tests))
     fit = fit_recorded(fitted, None, answer=options.extractor, least=options.least)
     quality, probabilities, right = quality_table(fit, tested.answers)
     print(f"Fitted to {fit.problems} answers of {fitted.source['model']} by {fit.policy}.\n\n{quality}\n")

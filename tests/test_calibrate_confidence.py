@@ -84,7 +84,7 @@ def test_a_damaged_file_is_replaced_and_said_so(tmp_path: Path, capsys: pytest.C
     [
         ((), "does not say of which kind"),
         (("--extractor", "last-number", "--policy", "edge"), "those of policy 'edge' are not among them"),
-        (("--extractor", "last-number", "--least", "500"), "400 answers are too few"),
+        (("--extractor", "last-number", "--least", "500"), "400 problems are too few"),
         (("--extractor", "last-number", "--confidence", "{path}"), "both name answers"),
     ],
 )
@@ -145,10 +145,10 @@ def test_the_time_is_said_first_and_a_second_run_decodes_nothing(
     tasks = write_tasks(tmp_path / "tasks.jsonl", 20)
     command = ["calibrate", str(tiny_model), "--confidence", str(tasks), "--extractor", "exact", "--least", "20"]
     command += ["--policy", "greedy", "-t", "1"]
-    assert run(command) == 2  # the tiny model's replies have no end
+    assert run(command) == 2  # the tiny model knows nothing
     said = capsys.readouterr().err
     assert "20 problems: about 0 minutes" in said
-    assert "too few" in said.splitlines()[-1]
+    assert "0 of 19 answers are right" in said.splitlines()[-1]
     (recording,) = (data_folder() / "calibration").iterdir()
     before = recording.read_bytes()
     assert run(command) == 2

@@ -125,20 +125,12 @@ def _recorded(options: ConfidenceOptions, model: "ModelOptions", name: str, thre
     recording = data_folder() / "calibration" / f"{digest}.jsonl.gz"
     recording.parent.mkdir(parents=True, exist_ok=True)
     _say_how_long(path, prompt, count, recording, threads)
-    code: int = click.get_current_context().invoke(
-        evaluation.command,
-        tasks=options.tasks,
-        model=str(path),
-        hf_repo=None,
-        policies=(policy,),
-        extractor=options.extractor,
-        skip=options.skip,
-        limit=options.limit,
-        parallel=_SIDE_BY_SIDE,
-        threads=threads,
-        record=recording,
-        baseline=policy,
-    )
+    arguments = [str(options.tasks), "-m", str(path), "--policy", policy, "--baseline", policy]
+    arguments += ["--record", str(recording), "--parallel", str(_SIDE_BY_SIDE), "--skip", str(options.skip)]
+    given = {"--extractor": options.extractor, "--limit": options.limit, "--threads": threads}
+    arguments += [part for name, value in given.items() if value is not None for part in (name, str(value))]
+    with evaluation.command.make_context("eval", arguments, parent=click.get_current_context()) as context:
+        code: int = evaluation.command.invoke(context)
     if code:
         console().print("The same command will continue.")
     return recording, code

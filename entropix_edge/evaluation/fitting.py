@@ -112,9 +112,7 @@ def _rows(answers: Sequence[Judged], names: Sequence[str]) -> Array:
     return np.array([[scaled(name, each.features[name]) for name in names] for each in answers], np.float64)
 
 
-def fit_answers(
-    answers: Sequence[Judged], *, answer: str, policy: str, features: Sequence[str] = (), least: int = LEAST_PROBLEMS
-) -> Fit:
+def fit_answers(answers: Sequence[Judged], *, answer: str, policy: str, features: Sequence[str] = ()) -> Fit:
     """A fit to judged answers.
 
     Args:
@@ -122,16 +120,13 @@ def fit_answers(
         answer: the extractor that found them.
         policy: how the replies were generated: `confidence.policy_name`.
         features: names; none for the usual ones.
-        least: how many problems are enough.
 
     Raises:
-        ConfigError: there are too few, or all are right, or none is.
+        ConfigError: too few are right, or too few wrong.
     """
     names = tuple(features) or usual_features(answers, answer)
     whole = [each for each in answers if all(math.isfinite(each.features.get(name, math.nan)) for name in names)]
     right = np.array([each.right for each in whole], np.float64)
-    if len(whole) < max(least, 2 * _FOLDS):
-        raise ConfigError(f"{len(whole)} answers are too few to fit a confidence to: it must be at least {least}")
     if not _FOLDS <= right.sum() <= len(right) - _FOLDS:
         raise ConfigError(
             f"{int(right.sum())} of {len(right)} answers are right: a fit needs {_FOLDS} right and {_FOLDS} wrong ones"

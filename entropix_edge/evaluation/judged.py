@@ -32,11 +32,13 @@ class Recorded(NamedTuple):
         answers: one a problem, of those that have one.
         source: what the recordings depend on.
         policy: that gave the answers.
+        problems: how many were asked.
     """
 
     answers: list[Judged]
     source: Mapping[str, Any]
     policy: Policy
+    problems: int
 
 
 def judged_answers(samples: Sequence[Sample], name: str | None = None) -> Recorded:
@@ -63,10 +65,10 @@ def judged_answers(samples: Sequence[Sample], name: str | None = None) -> Record
                 raise ConfigError(f"these recordings differ in {key}: {source.get(key)!r}, {each[0].source.get(key)!r}")
     rule = policy(name)
     if rule.voting.candidates == 1:
-        return Recorded([one for each in problems.values() for one in judged(each[:1])], source, rule)
+        return Recorded([one for each in problems.values() for one in judged(each[:1])], source, rule, len(problems))
     count = ballot("confidence" if rule.voting.weighted else "equal")
     votes = [voted(each, count.winner(each)) for each in problems.values()]
-    return Recorded([vote for vote in votes if vote], source, rule)
+    return Recorded([vote for vote in votes if vote], source, rule, len(problems))
 
 
 def fit_recorded(
@@ -78,11 +80,15 @@ def fit_recorded(
         recorded: the answers.
         folder: of the user's fitted presets, from which the policy may have its thresholds.
         answer: the extractor that found them, where the recording does not say.
-        least: how many are enough.
+        least: how many problems are enough.
 
     Raises:
         ConfigError: they are too few, or of an unknown kind, or the model's thresholds are other ones by now.
     """
+    if recorded.problems < least:
+        raise ConfigError(
+            f"{recorded.problems} problems are too few to fit a confidence to: it must be {least} at least"
+        )
     kind = recorded.source.get("extractor") or answer
     if kind is None:
         raise ConfigError("the recording does not say of which kind its answers are: name the extractor")
@@ -92,7 +98,7 @@ def fit_recorded(
     name = policy_name(recorded.policy.sampler, preset)
     if recorded.policy.voting.candidates > 1:
         name = f"{name}, {recorded.policy.voting.name}"
-    return fit_answers(recorded.answers, answer=str(kind), policy=name, least=least)
+    return fit_answers(recorded.answers, answer=str(kind), policy=name)
 
 
 def _preset(recorded: Recorded, folder: Path | None) -> Preset:
