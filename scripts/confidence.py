@@ -4,8 +4,8 @@ Usage: .venv/bin/python scripts/confidence.py --fit FILE… [--test FILE…] [--
        [--extractor NAME] [--picture FILE.svg]
 
 --fit and --test take recordings of `eval --record`, or summaries of them (`replay --summary`), of one model; --second
-those of a stronger model on the problems of --test, for the curve of escalation. Without --test it is fitted to the first
-half of the problems, and tried on the other. The picture needs matplotlib.
+those of a stronger model on the problems of --test, for the curve of escalation. Without --test it is fitted to the
+first half of the problems, and tried on the other. The picture needs matplotlib.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from entropix_edge.confidence import Fit
+from entropix_edge.confidence import VOTE_SIGNS, Fit
 from entropix_edge.evaluation.features import SIGNS
 from entropix_edge.evaluation.fitting import (
     Judged,
@@ -33,7 +33,6 @@ from entropix_edge.evaluation.statistics import auroc
 from entropix_edge.evaluation.summary import markdown_table
 
 SHARES = (0.1, 0.25, 0.5, 0.75, 1.0)
-ATTENTION = ("mean_attention_entropy", "mean_attention_varentropy", "mean_agreement", "mean_interaction_strength")
 
 
 def samples_of(paths: list[Path]) -> list[Sample]:
@@ -48,7 +47,7 @@ def features_table(fit: Fit, fitted: list[Judged], tested: list[Judged]) -> str:
     """What each feature tells by itself, and what it adds to the fit or would take from it."""
     whole = cross_validation(fitted, tuple(fit.weights))[0]
     rows = []
-    for name, sign in SIGNS.items():
+    for name, sign in {**SIGNS, **VOTE_SIGNS}.items():
         own = area_of(fitted, name, sign)
         if own is None:
             continue
