@@ -56,6 +56,7 @@ class EngineConfig:
         rpc: workers on other machines, each `host:port`, whose devices take layers too; needs a build of llama.cpp with
             RPC. llama.cpp ends the process where one goes away.
         loras: LoRA adapters, GGUF files, each with the factor that it is applied with.
+        force: open the model where memory is predicted not to suffice.
         chat_template: Jinja text in place of the model's own; None for its own.
     """
 
@@ -81,6 +82,7 @@ class EngineConfig:
     rpc: tuple[str, ...] = ()
     loras: tuple[tuple[str | PathLike[str], float], ...] = ()
     chat_template: str | None = None
+    force: bool = False
 
     def __post_init__(self) -> None:
         limits = {"ctx_size": (0, 2**31 - 1), "batch_size": (1, 2**31 - 1), "ubatch_size": (1, 2**31 - 1)}

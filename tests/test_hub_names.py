@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
 import pytest
 
+from entropix_edge.cli import run
 from entropix_edge.errors import DownloadError, ModelFileError, ModelNotFoundError
-from entropix_edge.hub import CatalogueModel, aliases, catalogue_models, resolve
+from entropix_edge.hub import CatalogueModel, aliases, catalogue_models, known_models, resolve
 from entropix_edge.hub.names import HubModel, parse
 from entropix_edge.hub.selection import choose, label
 
@@ -192,3 +195,29 @@ def test_split_models_come_with_all_their_parts() -> None:
 )
 def test_labels(file: str, expected: str | None) -> None:
     assert label(file) == expected
+
+
+def test_well_known_models_have_short_names() -> None:
+    assert len(known_models()) >= 10
+    assert not known_models().keys() & catalogue_models().keys()
+    for alias, known in known_models().items():
+        assert parse(alias.upper()) == HubModel(known.repository, file=known.file)
+        assert parse(f"{known.repository}/{known.file}") == HubModel(known.repository, file=known.file)
+        assert known.about > 1e8
+
+
+def test_the_catalogue_says_what_fits(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("entropix_edge.llama.available_memory", lambda: 10**9)
+    assert run(["ls", "--all", "--json"]) == 0
+    records = {record["name"]: record for record in json.loads(capsys.readouterr().out)}
+    assert len(records) >= 12
+    assert records["smollm2-135m"]["verified"]
+    assert records["smollm2-135m"]["fits"]
+    assert records["gemma3-270m"]["kind"] == "base"
+    assert not records["qwen3-4b"]["fits"]
+    assert not records["qwen3-4b"]["verified"]
+    assert run(["ls", "--all"]) == 0
+    out = capsys.readouterr().out
+    assert re.search(
+        r"^qwen2.5-0.5b +chat +~321.1 MB +yes +a board with 4 GB +Apache-2.0 +Qwen/Qwen2.5", out, re.MULTILINE
+    )

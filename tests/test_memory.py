@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import tiny_gguf
 
+from entropix_edge import Engine
 from entropix_edge.cli import run
 from entropix_edge.config import EngineConfig
 from entropix_edge.engine import open_context, planned_context
@@ -222,7 +223,15 @@ def test_the_taps_are_as_large_as_predicted() -> None:
 
 def small_header(n_layer: int, n_head: int) -> Header:
     nothing: dict[str, Any] = {field.name: None for field in dataclasses.fields(Header)}
-    counts = {"n_layers": n_layer, "n_heads": n_head, "file_size": 0, "cell_lengths": (), "n_masks": 1}
+    counts = {
+        "n_layers": n_layer,
+        "n_heads": n_head,
+        "file_size": 0,
+        "cell_lengths": (),
+        "n_masks": 1,
+        "n_merges": 0,
+        "matrices": {},
+    }
     return Header(**nothing | counts)
 
 
@@ -268,11 +277,111 @@ def test_a_device_is_filled_as_the_context_that_is_then_opened_needs(
                 assert opened.n_batch == planned(model.header).n_batch
 
 
-def test_info_says_what_is_needed(tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["info", str(tiny_model)]) == 0
-    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("memory"))
+def small_quantised(path: Path, name: str) -> Path:
+    """A llama of zeros whose matrices are of one type."""
+    kind = gguf.GGMLQuantizationType[name]
+    block, size = gguf.GGML_QUANT_SIZES[kind]
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_context_length(256)
+    writer.add_embedding_length(512)
+    writer.add_block_count(2)
+    writer.add_feed_forward_length(1024)
+    writer.add_head_count(4)
+    writer.add_head_count_kv(4)
+    writer.add_rope_dimension_count(128)
+    writer.add_layer_norm_rms_eps(1e-5)
+    tiny_gguf.add_tokenizer(writer, None)
+
+    def put(tensor: str, rows: int, columns: int) -> None:
+        writer.add_tensor(f"{tensor}.weight", np.zeros((rows, columns // block * size), np.uint8), raw_dtype=kind)
+
+    for tensor in ("token_embd", "output"):
+        put(tensor, tiny_gguf.N_VOCAB, 512)
+    writer.add_tensor("output_norm.weight", np.ones(512, np.float32))
+    for i in range(2):
+        for tensor in ("attn_norm", "ffn_norm"):
+            writer.add_tensor(f"blk.{i}.{tensor}.weight", np.ones(512, np.float32))
+        for tensor in ("attn_q", "attn_k", "attn_v", "attn_output"):
+            put(f"blk.{i}.{tensor}", 512, 512)
+        put(f"blk.{i}.ffn_gate", 1024, 512)
+        put(f"blk.{i}.ffn_up", 1024, 512)
+        put(f"blk.{i}.ffn_down", 512, 1024)
+    return tiny_gguf.finish(writer, path)
+
+
+TYPES = ["Q4_0", "Q4_1", "Q5_0", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS", "MXFP4"]
+
+
+@pytest.mark.parametrize("name", TYPES)
+def test_weights_that_llama_cpp_lays_out_anew_are_counted_twice(
+    name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = small_quantised(tmp_path / "model.gguf", name)
+    with caplog.at_level(logging.DEBUG, "entropix_edge.llama"):
+        Model(path).close()
+    logged = re.search(r"CPU_REPACK model buffer size = +([\d.]+) MiB", "\n".join(caplog.messages))
+    header = read_header(path)
+    predicted = predict(header, plan(256, 4))
+    assert predicted.repacked / MIB == pytest.approx(float(logged[1]) if logged else 0, abs=0.011)
+    assert predict(header, plan(256, 4), mmap=False).repacked == 0
+
+
+def test_a_model_that_does_not_fit_is_refused_before_it_is_loaded(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory_module = sys.modules[predict.__module__]
+    header = read_header(tiny_model)
+    needed = predict(header, planned_context(EngineConfig(ctx_size=512), header))
+    loaded: list[bytes] = []
+    load = llama.llama_model_load_from_file
+
+    def note(path: bytes, params: Any) -> Any:
+        loaded.append(path)
+        return load(path, params)
+
+    monkeypatch.setattr(llama, "llama_model_load_from_file", note)
+
+    def opened(free: int, **config: Any) -> None:
+        monkeypatch.setattr(memory_module, "available_memory", lambda: free)
+        monkeypatch.setattr(context, "available_memory", lambda: free)
+        Engine.open(tiny_model, EngineConfig(threads=1, ctx_size=512, **config)).close()
+
+    with pytest.raises(ContextError, match=r"needs about \d+ MiB \(.*context\) and \d+ MiB are free: lower ctx_size"):
+        opened(needed.total - 1)
+    with pytest.raises(ContextError, match="take a smaller model or quantisation, or force it"):
+        opened(needed.model)
+    assert not loaded
+    opened(needed.total)
+    opened(1, force=True)
+    assert len(loaded) == 2
+
+
+def test_force_on_the_command_line(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys.modules[predict.__module__], "available_memory", lambda: 10)
+    arguments = ["generate", "-m", str(tiny_model), "-t", "1", "-n", "2", "hello"]
+    assert run(arguments) == 1
+    assert "take a smaller model" in capsys.readouterr().err
+    assert run([*arguments, "--force"]) == 0
+
+
+def test_info_says_what_is_needed(
+    tiny_model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told(*options: str) -> dict[str, str]:
+        assert run(["info", str(tiny_model), *options]) == 0
+        return dict(re.findall(r"^(\w+) +(.*)$", capsys.readouterr().out, re.MULTILINE))
+
+    found = told()
     assert re.fullmatch(
-        r"memory +about [\d.]+ [kM]B at 512 tokens of context: [\d.]+ kB of weights, [\d.]+ kB of KV cache, "
-        r"[\d.]+ [kM]B of buffers",
-        line,
+        r"about [\d.]+ [kM]B at 512 tokens of context: [\d.]+ kB of weights, [\d.]+ kB of vocabulary, "
+        r"[\d.]+ kB of KV cache, [\d.]+ [kM]B of buffers; the process itself about 99.6 MB",
+        found["memory"],
     )
+    assert found["fits"].startswith("yes: ")
+    assert "at 256 tokens" in told("-c", "256")["memory"]
+    assert told("-fa", "off")["memory"] != found["memory"] != told("-ctk", "f32")["memory"]
+    assert told("--attention", "off")["memory"] != found["memory"]
+    monkeypatch.setattr(sys.modules[predict.__module__], "available_memory", lambda: 10)
+    assert told()["fits"].startswith("no: ")

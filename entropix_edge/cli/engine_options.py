@@ -109,6 +109,9 @@ class EngineOptions(NamedTuple):
             help="A LoRA adapter in GGUF, applied with this factor (default: 1). Repeatable.",
         ),
     ]
+    force: Annotated[
+        bool, click.option("--force", is_flag=True, help="Open the model where memory is predicted not to suffice.")
+    ]
     chat_template: Annotated[
         str | None,
         click.option(
@@ -146,6 +149,7 @@ class EngineOptions(NamedTuple):
             mmap=self.mmap,
             mlock=self.mlock,
             loras=self.lora,
+            force=self.force,
             chat_template=self._template(),
             attention=attention,
         )

@@ -9,28 +9,41 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.filesize import decimal
 
-from ..config import DEFAULT_PRESET, EngineConfig
-from ..errors import ConfigError
+from ..config import DEFAULT_PRESET
+from ..errors import ConfigError, ContextError
 from ..storage import fingerprint
 from ..strategy import load_preset
 from .console import plain, print_json
-from .options import offline_option, verbose_option
+from .engine_options import EngineOptions
+from .hints import explain
+from .options import attention_option, offline_option, takes, verbose_option
+from .profiles import profile_option
 from .session import fetch
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ..llama import Header, Memory
+    from ..engine_config import AttentionChoice, EngineConfig
+    from ..llama import Header, Memory, Shape
 
 
 @click.command("info")
 @click.argument("model")
 @offline_option
+@takes(engine=EngineOptions)
+@attention_option("last", "last")
+@profile_option
 @click.option("--template", is_flag=True, help="Print the chat template and nothing else.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @verbose_option
-def command(model: str, offline: bool, template: bool, as_json: bool) -> None:
-    """Say what MODEL is: a .gguf file (a vocabulary-only one too), an alias, or a Hugging Face name."""
+def command(
+    model: str, offline: bool, engine: EngineOptions, attention: AttentionChoice, template: bool, as_json: bool
+) -> None:
+    """Say what MODEL is, and what memory it takes when it is opened with these options.
+
+    MODEL is a .gguf file (a vocabulary-only one too), an alias, or a Hugging Face name.
+    """
+    config = engine.config(attention)
     path = fetch(model, offline=offline)
 
     from ..llama import read_header
@@ -40,20 +53,23 @@ def command(model: str, offline: bool, template: bool, as_json: bool) -> None:
         text = (header.chat_template or "").removesuffix("\n")
         print(plain(text) if sys.stdout.isatty() else text)
     elif as_json:
-        print_json(_record(path, header))
+        print_json(_record(path, header, config))
     else:
-        for name, value in facts(path, header):
+        for name, value in facts(path, header, config):
             if value is not None:
                 print(f"{name:<14} {plain(' '.join(str(value).splitlines()))}")
 
 
-def _record(path: Path, header: Header) -> dict[str, Any]:
-    from ..llama import devices, has_rpc, system_info
+def _record(path: Path, header: Header, config: EngineConfig) -> dict[str, Any]:
+    from ..llama import PROCESS, devices, has_rpc, system_info
 
-    record = dataclasses.asdict(dataclasses.replace(header, tensor_types={}))
+    record = dataclasses.asdict(dataclasses.replace(header, tensor_types={}, matrices={}))
     record["tensor_types"] = dict(header.tensor_types)
-    n_ctx, memory = _memory(header)
-    record["memory"] = dataclasses.asdict(memory) | {"n_ctx": n_ctx}
+    del record["matrices"]
+    if header.n_tensors:
+        shape, memory = _memory(header, config)
+        record["memory"] = dataclasses.asdict(memory) | {"n_ctx": shape.n_ctx, "process": PROCESS}
+        record["fits"] = _refusal(header, config) is None
     record["path"] = str(path)
     record["fingerprint"] = fingerprint(path)
     record["pause"] = _pause(path)
@@ -76,7 +92,7 @@ def _pause(path: Path) -> list[tuple[int, str]]:
         return [(token, model.vocabulary.label(token)) for token in tokens]
 
 
-def facts(path: Path, header: Header) -> list[tuple[str, object]]:
+def facts(path: Path, header: Header, config: EngineConfig) -> list[tuple[str, object]]:
     """What a file is, by name; None where it does not say."""
     from ..llama import devices, has_rpc, system_info
 
@@ -90,7 +106,8 @@ def facts(path: Path, header: Header) -> list[tuple[str, object]]:
         ("fingerprint", fingerprint(path)),
         ("quantisation", header.quantisation if header.n_tensors else "none: vocabulary only"),
         ("context", f"{header.context_length} tokens" if header.context_length else None),
-        ("memory", _memory_told(header) if header.n_tensors else None),
+        ("memory", _memory_told(header, config) if header.n_tensors else None),
+        ("fits", _fits(header, config) if header.n_tensors else None),
         ("layers", header.n_layers),
         ("heads", _heads(header)),
         ("vocabulary", f"{header.vocabulary_size} tokens, {header.tokenizer_model}"),
@@ -104,22 +121,47 @@ def facts(path: Path, header: Header) -> list[tuple[str, object]]:
     ]
 
 
-def _memory(header: Header) -> tuple[int, Memory]:
-    """Tokens of context, and the memory that is needed, where nothing but the model is named."""
+def _memory(header: Header, config: EngineConfig) -> tuple[Shape, Memory]:
+    """The context that would be opened, and the memory that it and the model need."""
     from ..engine import planned_context
     from ..llama import predict
 
-    shape = planned_context(EngineConfig(), header)
-    return shape.n_ctx, predict(header, shape)
+    shape = planned_context(config, header)
+    return shape, predict(header, shape, mmap=config.mmap)
 
 
-def _memory_told(header: Header) -> str:
-    n_ctx, memory = _memory(header)
-    beside = memory.context - memory.cache
+def _memory_told(header: Header, config: EngineConfig) -> str:
+    from ..llama import PROCESS
+
+    shape, memory = _memory(header, config)
+    repacked = f"{decimal(memory.repacked)} of weights laid out for this processor, " if memory.repacked else ""
     return (
-        f"about {decimal(memory.total)} at {n_ctx} tokens of context: {decimal(memory.weights)} of weights, "
-        f"{decimal(memory.cache)} of KV cache, {decimal(beside)} of buffers"
+        f"about {decimal(memory.total)} at {shape.n_ctx} tokens of context: {decimal(memory.weights)} of weights, "
+        f"{repacked}{decimal(memory.vocabulary)} of vocabulary, {decimal(memory.cache)} of KV cache, "
+        f"{decimal(memory.context - memory.cache)} of buffers; the process itself about {decimal(PROCESS)}"
     )
+
+
+def _fits(header: Header, config: EngineConfig) -> str:
+    from ..llama import available_memory
+
+    refusal = _refusal(header, config)
+    if refusal is not None:
+        context = click.get_current_context(silent=True)
+        return f"no: {explain(refusal, context.command if context else None)}"
+    free = available_memory()
+    return f"yes: {decimal(free)} available" if free is not None else "the system does not say what is available"
+
+
+def _refusal(header: Header, config: EngineConfig) -> ContextError | None:
+    """Why it would not be opened, on the CPU alone."""
+    from ..llama import check_fit
+
+    try:
+        check_fit(header, *_memory(header, config))
+    except ContextError as error:
+        return error
+    return None
 
 
 def _millions(count: int) -> str:

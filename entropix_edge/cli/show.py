@@ -67,7 +67,7 @@ def _print_facts(talk: Talk, only: str) -> None:
     from .info import facts
 
     path = talk.engine.model.path
-    for name, value in facts(path, read_header(path)):
+    for name, value in facts(path, read_header(path), talk.options.engine_config()):
         if value is not None and only in name:
             _print(f"{name:<14} {value}")
 

@@ -59,6 +59,7 @@ def open_model(path: Path, config: EngineConfig, cancelled: Callable[[], bool] =
         devices=config.devices,
         loras=config.loras,
         chat_template=config.chat_template,
+        force=config.force,
         cancelled=cancelled,
     )
 

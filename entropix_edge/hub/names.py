@@ -10,6 +10,7 @@ from urllib.parse import unquote
 
 from ..errors import ModelNotFoundError
 from .catalogue import CatalogueModel, aliases, catalogue_models
+from .known import known_models
 
 _PREFIX = re.compile(r"(?:https?://)?(?:www\.)?(?:hf\.co|huggingface\.co)/|hf://(?:models/)?", re.IGNORECASE)
 # A link copied from the site: user/repo/blob/main/file.gguf?download=true
@@ -43,8 +44,11 @@ def parse(name: str) -> Path | CatalogueModel | HubModel:
     path = _as_path(name)
     if path is not None:
         return path
-    model = catalogue_models().get(name.lower())
-    return model if model is not None else _as_hub_model(name)
+    if model := catalogue_models().get(name.lower()):
+        return model
+    if known := known_models().get(name.lower()):
+        return HubModel(known.repository, file=known.file)
+    return _as_hub_model(name)
 
 
 def _as_path(name: str) -> Path | None:
@@ -91,9 +95,9 @@ def _is_gguf_inside(file: str) -> bool:
 
 
 def _unknown(name: str) -> ModelNotFoundError:
-    close = difflib.get_close_matches(name.lower(), aliases(), n=1)
+    close = difflib.get_close_matches(name.lower(), [*aliases(), *known_models()], n=1)
     meant = f" (did you mean {close[0]}?)" if close else ""
     return ModelNotFoundError(
         f"no model {name!r}{meant}: give a .gguf file, user/repo[:quant], user/repo/file.gguf, "
-        f"or one of {', '.join(aliases())}"
+        f"or one of {', '.join(aliases())}, {', '.join(known_models())}"
     )

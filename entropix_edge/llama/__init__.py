@@ -14,7 +14,7 @@ from .machine import (
     swap,
     total_memory,
 )
-from .memory import Memory, Shape, plan, predict
+from .memory import PROCESS, Memory, Shape, check_fit, plan, predict
 from .model import Model
 from .raw import RAW_PROCESS, Completion, RawLoop
 from .rpc import answers, before_abort, has_rpc, lost, serve
@@ -23,6 +23,7 @@ from .vocabulary import Vocabulary
 
 __all__ = [
     "MADE_FOR",
+    "PROCESS",
     "RAW_PROCESS",
     "Completion",
     "Context",
@@ -37,6 +38,7 @@ __all__ = [
     "available_memory",
     "before_abort",
     "can_repack",
+    "check_fit",
     "default_threads",
     "devices",
     "has_rpc",

@@ -180,6 +180,8 @@ class Context:
 
     def _check_memory(self, shape: Shape) -> None:
         """Refuse what cannot fit: the system might grant it, and end the process when it is used."""
+        if self.model.force:
+            return
         needed, available = predict(self.model.header, shape).context, available_memory()
         if available is not None and needed > available:
             raise ContextError(

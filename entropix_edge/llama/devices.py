@@ -87,6 +87,24 @@ def can_repack() -> bool:
     return "AMX_INT8 = 1" not in system_info()
 
 
+def repacked_types() -> frozenset[str]:
+    """Ggml's names of the types whose matrices llama.cpp lays out anew on this processor; the mapped ones stay too.
+
+    On x86 compared with what it logs (tests/test_memory.py); on ARM from its source, not tried.
+    """
+    if not can_repack():
+        return frozenset()
+    uses = {part.rpartition(":")[2].strip() for part in system_info().split("|")}
+    found: set[str] = set()
+    if "AVX2 = 1" in uses:
+        found |= {"q4_0", "q4_K", "iq4_nl", "mxfp4"}
+    if "AVX512 = 1" in uses:
+        found |= {"q2_K"}
+    if "DOTPROD = 1" in uses:
+        found |= {"q4_0", "q4_K", "q5_K", "q6_K", "q8_0", "iq4_nl"}
+    return frozenset(found)
+
+
 def model_params() -> llama.llama_model_params:
     """llama.cpp's default parameters of a model, such that this machine can run it."""
     params = llama.llama_model_default_params()

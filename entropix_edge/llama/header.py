@@ -56,8 +56,10 @@ class Header:
         tokenizer_pre: llama.cpp's name of the pre-tokenizer.
         absent_tokens: "bos" and "eos" with the id that the file gives, where the vocabulary has no such token.
         chat_template: the Jinja source.
+        n_merges: pairs of tokens that a tokenizer of byte pairs joins.
         n_tensors: how many tensors there are in this file.
         tensor_types: how many tensors of each type.
+        matrices: bytes of the matrices that are multiplied, by type; those whose rows come in eights.
         vocabulary_only: there is a tokenizer and no weights.
         embedding_only: the model turns text into vectors or scores, and cannot generate.
         is_split: the file is one part of several.
@@ -86,8 +88,10 @@ class Header:
     tokenizer_pre: str | None
     absent_tokens: tuple[tuple[str, int], ...]
     chat_template: str | None
+    n_merges: int
     n_tensors: int
     tensor_types: Mapping[str, int] = field(hash=False)
+    matrices: Mapping[str, int] = field(hash=False)
     vocabulary_only: bool
     embedding_only: bool
     is_split: bool
@@ -145,12 +149,26 @@ class _Described(Metadata):
             tokenizer_pre=self.text("tokenizer.ggml.pre"),
             absent_tokens=self._absent_tokens(),
             chat_template=self.text("tokenizer.chat_template"),
+            n_merges=self._merges(),
             n_tensors=len(self.tensors),
             tensor_types=MappingProxyType(dict(Counter(tensor.kind for tensor in self.tensors.values()))),
+            matrices=MappingProxyType(self._matrices()),
             vocabulary_only=not self.tensors,
             embedding_only=self._embeds(),
             is_split=(self.number("split.count") or 0) > 1,
         )
+
+    def _merges(self) -> int:
+        merges = self.metadata.get("tokenizer.ggml.merges")
+        return merges.length if isinstance(merges, Array) else 0
+
+    def _matrices(self) -> Counter[str]:
+        output = "output.weight" if "output.weight" in self.tensors else "token_embd.weight"
+        found: Counter[str] = Counter()
+        for name, tensor in self.tensors.items():
+            if (name.startswith("blk.") or name == output) and tensor.shape[1] > 1 and tensor.shape[1] % 8 == 0:
+                found[tensor.kind] += tensor.end - tensor.start
+        return found
 
     def _feed_forward(self) -> int | None:
         widths = self.each_block("feed_forward_length")

@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING
 import llama_cpp.llama_cpp as llama
 
 from ..engine_config import WHOLE_TYPES
-from ..errors import ConfigError
+from ..errors import ConfigError, ContextError, Hint
+from .devices import repacked_types
+from .gguf import shown_path
 from .library import ggml
+from .machine import available_memory
 
 if TYPE_CHECKING:
     from ..engine_config import CacheType
@@ -22,6 +25,8 @@ _FLOAT, _HALF = 4, 2
 _SCORE_BYTES = 64 * 2**20  # most bytes one layer's attention scores may take
 _LARGEST_BATCH = 512
 _SMALLEST_BATCH = 32
+PROCESS = 95 * 2**20  # bytes of a process with Python, numpy and llama.cpp that has opened no model
+_TOKEN, _MERGE = 250, 300  # bytes of llama.cpp's tables for each: scripts/fit
 _TAP_RESULTS = 4  # float64 numbers of each wanted row
 
 
@@ -31,6 +36,8 @@ class Memory:
 
     Attributes:
         weights: the file, which is mapped or read.
+        repacked: copies of mapped weights, laid out for this processor.
+        vocabulary: the tokenizer's tables; measured per token and per merge.
         cache: keys and values of all cells, as llama.cpp allocates them. A recurrent layer's state, which is small
             and does not grow, is left out.
         compute: llama.cpp's buffer of intermediate results, within some 10 % for the transformers that most files
@@ -40,6 +47,8 @@ class Memory:
     """
 
     weights: int
+    repacked: int
+    vocabulary: int
     cache: int
     compute: int
     logits: int
@@ -47,13 +56,18 @@ class Memory:
 
     @property
     def context(self) -> int:
-        """All but the weights."""
+        """What a context takes."""
         return self.cache + self.compute + self.logits + self.taps
 
     @property
+    def model(self) -> int:
+        """What a model takes without a context."""
+        return self.weights + self.repacked + self.vocabulary
+
+    @property
     def total(self) -> int:
-        """All of it."""
-        return self.weights + self.context
+        """All of it: what is added to a process that has done nothing yet."""
+        return self.model + self.context
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,10 +165,19 @@ def check_cache_types(header: Header, cache_types: tuple[CacheType, CacheType]) 
             )
 
 
-def predict(header: Header, shape: Shape) -> Memory:
-    """What a model takes with a context of that shape. What the header does not say counts as 0."""
+def predict(header: Header, shape: Shape, *, mmap: bool = True) -> Memory:
+    """What a model takes with a context of that shape. What the header does not say counts as 0.
+
+    Args:
+        header: of the model's file.
+        shape: of the context.
+        mmap: whether the file is mapped: then weights that are repacked are there twice.
+    """
+    types = repacked_types() if mmap else ()
     return Memory(
         weights=header.file_size,
+        repacked=sum(size for kind, size in header.matrices.items() if kind in types),
+        vocabulary=_TOKEN * (header.vocabulary_size or 0) + _MERGE * header.n_merges,
         cache=_cache(header, shape),
         compute=_compute(header, shape),
         logits=_FLOAT * (header.vocabulary_size or 0) * shape.sequences,
@@ -197,3 +220,29 @@ def _taps(header: Header, shape: Shape) -> int:
 
 def _padded(number: int, multiple: int) -> int:
     return -(-number // multiple) * multiple
+
+
+def check_fit(header: Header, shape: Shape, memory: Memory, offloaded: float = 0.0) -> None:
+    """Refuse what cannot fit, before the system grants it and ends the process when it is used.
+
+    Args:
+        header: of the model's file.
+        shape: of the context.
+        memory: that both are predicted to take.
+        offloaded: the share of it that goes to devices.
+
+    Raises:
+        ContextError: with what to change.
+    """
+    available = available_memory()
+    if available is None or memory.total * (1 - offloaded) <= available:
+        return
+    parts = f"{_told(memory.model)} for the model and {_told(memory.context)} for {shape.n_ctx} tokens of context"
+    needs = f"{shown_path(header.path)} needs about {_told(memory.total)} ({parts}) and {_told(available)} are free"
+    if memory.model * (1 - offloaded) < available:
+        raise ContextError(needs, hint=Hint("lower {}, or force it", "ctx_size", "lower"))
+    raise ContextError(f"{needs}: take a smaller model or quantisation, or force it")
+
+
+def _told(size: float) -> str:
+    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.0f} MiB"

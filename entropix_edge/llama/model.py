@@ -17,7 +17,7 @@ from .devices import device_list, model_params, offload, takers_of_layers
 from .header import Header, read_header
 from .library import Watch, fresh_errors, fresh_warnings, initialise
 from .lifetime import Handle, forget_handles
-from .memory import Shape, plan, predict
+from .memory import Shape, check_fit, plan, predict
 from .rpc import connect
 from .vocabulary import Vocabulary
 
@@ -42,6 +42,7 @@ class Model:
         loras: adapters' files, each with the factor that it is applied with in every context.
         chat_template: in place of the file's own.
         vocabulary_only: load the tokenizer and nothing else.
+        force: open it, and contexts on it, where memory is predicted not to suffice.
         cancelled: asked during the load; True stops it.
 
     Attributes:
@@ -50,7 +51,7 @@ class Model:
 
     Raises:
         ConfigError: there is no such device, or no RPC in this build.
-        ContextError: a worker does not answer.
+        ContextError: a worker does not answer, or memory does not suffice.
         ModelNotFoundError: no such file.
         ModelFileError: the file is damaged, cannot generate text, or llama.cpp refuses it.
         KeyboardInterrupt: `cancelled` said so.
@@ -72,6 +73,7 @@ class Model:
         loras: Sequence[tuple[str | os.PathLike[str], float]] = (),
         chat_template: str | None = None,
         vocabulary_only: bool = False,
+        force: bool = False,
         cancelled: Callable[[], bool] = lambda: False,
     ) -> None:
         initialise()
@@ -88,10 +90,14 @@ class Model:
         if devices is not None:
             listed = device_list(takers)
             params.devices = ctypes.addressof(listed)
-        self.gpu_layers = 0
-        if gpu_layers != 0 and not vocabulary_only:
-            needed = predict(self.header, context(self.header)).total
-            self.gpu_layers = offload(gpu_layers, self.header.n_layers or 0, needed, takers)
+        self.gpu_layers, self.force = 0, force
+        if not vocabulary_only:
+            planned = context(self.header)
+            memory = predict(self.header, planned, mmap=mmap)
+            n_layers = self.header.n_layers or 0
+            self.gpu_layers = offload(gpu_layers, n_layers, memory.total, takers) if gpu_layers != 0 else 0
+            if not force:
+                check_fit(self.header, planned, memory, self.gpu_layers / (n_layers + 1))
         params.n_gpu_layers = self.gpu_layers
         overrides = _without(self.header.absent_tokens)
         params.kv_overrides = overrides
