@@ -7,7 +7,7 @@ import logging
 import secrets
 import threading
 from collections import deque
-from functools import cached_property
+from functools import cached_property, partial
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, Self
 
@@ -280,7 +280,7 @@ class Engine:
             seed=seed,
             prompt_tokens=len(prompt),
             begin_tokens=begun,
-            judge=None if begun else self.fits.judge(self.fits.policy(config), prompt, self.model.vocabulary),
+            judge=None if begun else partial(self.fits.judge, config, prompt, self.model.vocabulary),
         )
 
     def generate(

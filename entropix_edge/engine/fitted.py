@@ -13,11 +13,12 @@ from ..storage import config_folder, fingerprint
 from ..strategy import load_fitted, load_preset, thresholds
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from ..config import GenerationConfig
     from ..llama import Vocabulary
+    from ..types import ConfidenceEvent, Event
 
 logger = logging.getLogger("entropix_edge")
 
@@ -49,19 +50,32 @@ class Fitted:
         """The name of how replies are generated, which fits go by."""
         return policy_name(config.sampler, self.preset_of(config))
 
-    def judge(self, policy: str, prompt: Sequence[int], vocabulary: Vocabulary) -> Judge:
-        """What says how sure of a reply one may be.
+    def judge(
+        self,
+        config: GenerationConfig,
+        prompt: Sequence[int],
+        vocabulary: Vocabulary,
+        events: Sequence[Event],
+        *,
+        vote: tuple[str, Mapping[str, float]] | None = None,
+    ) -> ConfidenceEvent | None:
+        """How sure of a reply one may be.
 
         Args:
-            policy: how it is generated.
+            config: how it was generated.
             prompt: what it replies to.
             vocabulary: of the model.
+            events: of the whole reply.
+            vote: how it was chosen among several, and what these say: `confidence.vote_features`.
         """
+        policy, features = self.policy(config), {}
+        if vote:
+            policy, features = f"{policy}, {vote[0]}", dict(vote[1])
 
         def question() -> str:
             return b"".join(map(vocabulary.piece, prompt)).decode("utf-8", "replace")
 
-        return Judge(self.confidence.of(policy), self.confidence.rank, question)
+        return Judge(self.confidence.of(policy), self.confidence.rank, question)(events, features)
 
     def preset_of(self, config: GenerationConfig) -> Preset:
         """The preset that a reply goes by.

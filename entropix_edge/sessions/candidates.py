@@ -254,9 +254,9 @@ class Deliberation:
             [each.answer if each.finished else None for each in self._candidates],
             [(each.total, each.tokens) for each in self._candidates],
         )
-        fits, vocabulary = self._engine.fits, self._engine.model.vocabulary
-        policy = f"{fits.policy(self._config)}, {self._voting.name}"
-        return fits.judge(policy, self._tokens, vocabulary)(chosen.events, votes)
+        vote = (self._voting.name, votes)
+        engine = self._engine
+        return engine.fits.judge(self._config, self._tokens, engine.model.vocabulary, chosen.events, vote=vote)
 
     def cancel(self) -> None:
         """End all candidates before the next decode, and start no more."""
