@@ -124,6 +124,7 @@ class ServerOptions(NamedTuple):
         ),
     ]
     alias: Annotated[str | None, click.option("--alias", metavar="NAME", help="The model's name for clients.")]
+    page: Annotated[bool, click.option("--page/--no-page", default=True, help="Show a page at /. Default: yes.")]
     strict_model: Annotated[
         bool, click.option("--strict-model", is_flag=True, help="Refuse requests for a model of another name.")
     ]
@@ -208,6 +209,7 @@ def _settings(
         host=server.host,
         port=server.port,
         strict_model=server.strict_model,
+        page=server.page,
         api_keys=keys,
         cors_origins=server.cors_origins,
         max_body=server.max_body * 2**20,
@@ -254,6 +256,8 @@ def _announce(url: str, settings: "Settings") -> None:
         f"{settings.alias}: {settings.parallel} conversations of {settings.ctx_size} tokens, {cells} in all",
         markup=False,
     )
+    if settings.page:
+        console().print(f"For a browser: {url}", markup=False)
     console().print(f"Listening on {url}/v1", markup=False)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import msgspec
 from starlette.applications import Starlette
@@ -14,6 +14,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from .. import __version__
+from ..config import SAMPLERS
+from ..render.page import PAGE_POLICY, page_files
+from ..strategy import describe_table, preset_names
 from . import schema
 from .account import Account
 from .errors import ApiError, from_msgspec, internal
@@ -74,6 +77,8 @@ def make_app(service: Service) -> Starlette:
     for name in _NOT_BUILT:
         at = [f"{prefix}/{name}{rest}" for prefix in ("/v1", "") for rest in ("", "/{rest:path}")]
         table += [Route(path, _not_built, methods=["GET", "POST", "PUT", "DELETE"]) for path in at]
+    if service.settings.page:
+        table += [Route(f"/{name}", _page, methods=["GET"]) for name in page_files()]
     known = frozenset(prefix + path for path in paths for prefix in ("/v1", ""))
     handlers: dict[Any, Any] = {
         ApiError: _api_error,
@@ -148,6 +153,12 @@ class Routes:
                 bos_token=model.vocabulary.bos,
                 eos_token=model.vocabulary.eos,
                 attention_layers=list(engine.watched_layers),
+                strategy={
+                    **describe_table(),
+                    "presets": {name: msgspec.to_builtins(engine.preset(name)) for name in preset_names()},
+                    "samplers": SAMPLERS,
+                    "answers": get_args(schema.Vote),
+                },
                 default_generation_settings={
                     "preset": msgspec.to_builtins(defaults.preset),
                     "sampler": defaults.sampler,
@@ -259,6 +270,21 @@ def _detokenized(engine: Engine, asked: schema.DetokenizeRequest) -> schema.Cont
                 400, f"token {token} does not exist: ids go up to {most - 1}", "invalid_value", param="tokens"
             )
     return schema.Content(b"".join(map(engine.model.vocabulary.piece, asked.tokens)).decode("utf-8", "replace"))
+
+
+# --- the page -----------------------------------------------------------------------------------------
+
+
+async def _page(request: Request) -> Response:
+    """A file of the page: open to all, as it holds nothing of anyone's."""
+    content, kind = page_files()[request.url.path.removeprefix("/")]
+    headers = {
+        "content-security-policy": PAGE_POLICY,
+        "x-content-type-options": "nosniff",
+        "referrer-policy": "no-referrer",
+        "cache-control": "no-cache",
+    }
+    return Response(content, headers=headers, media_type=kind)
 
 
 # --- errors -------------------------------------------------------------------------------------------

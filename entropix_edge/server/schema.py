@@ -11,12 +11,13 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from ..config import MOST_ALTERNATIVES
+from ..config import MOST_ALTERNATIVES, SamplerName
 
 Count = Annotated[int, Meta(ge=0, le=MOST_ALTERNATIVES)]
 Positive = Annotated[int, Meta(ge=1)]
 Token = Annotated[int, Meta(ge=0, lt=2**31)]
 Tokens = Annotated[list[Token], Meta(min_length=1)]
+Vote = Literal["last-number", "choice", "exact", "code"]
 Unbuilt = Any
 
 
@@ -68,9 +69,9 @@ class Entropix(Struct):
     attention: bool | None = None
     preset: str | None = None
     options: dict[str, bool | int | float | str] | None = None
-    sampler: Literal["entropix", "greedy", "temperature"] | None = None
+    sampler: SamplerName | None = None
     deliberate: Annotated[int, Meta(ge=2)] | None = None
-    answer: Literal["last-number", "choice", "exact", "code"] | None = None
+    answer: Vote | None = None
     begin_tokens: list[Token] | None = None
 
 
@@ -316,7 +317,12 @@ class Health(Struct):
 
 
 class Properties(Struct):
-    """`GET /props`: how the model is served."""
+    """`GET /props`: how the model is served.
+
+    Attributes:
+        strategy: the table's conditions (`rules`, `otherwise`), and what a request may name: `presets` with all their
+            values, `samplers`, and the `answers` that candidates may vote by.
+    """
 
     model_alias: str
     model_file: str
@@ -326,6 +332,7 @@ class Properties(Struct):
     bos_token: str
     eos_token: str
     attention_layers: list[int]
+    strategy: dict[str, Any]
     default_generation_settings: dict[str, Any]
     build_info: str
 

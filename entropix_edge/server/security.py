@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 
+from ..render.page import page_files
 from .errors import ApiError
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from .service import Service
 
-_OPEN_TO_ALL = ("/health", "/v1/health")
+_OPEN_TO_ALL = frozenset({"/health", "/v1/health", *(f"/{name}" for name in page_files())})
 _MOST_OPEN = 1024  # requests, whatever they are
 _METHODS = "GET, POST, OPTIONS"
 _A_DAY = "86400"

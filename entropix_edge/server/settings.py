@@ -28,6 +28,7 @@ class Settings:
         strict_model: refuse requests for another model's name.
         api_keys: one of these must come with each request; none are asked for where there are none.
         cors_origins: pages of these origins may call, beside the server's own; `*` for all.
+        page: whether the page is served at `/`.
         max_body: most bytes of a request.
         timeout: seconds that a request may take, from its last byte to the end of the answer.
         body_timeout: seconds in which a request's header, and then its body, must come.
@@ -46,6 +47,7 @@ class Settings:
     strict_model: bool = False
     api_keys: tuple[str, ...] = ()
     cors_origins: tuple[str, ...] = ()
+    page: bool = True
     max_body: int = 20 * 2**20
     timeout: float = 600.0
     body_timeout: float = 60.0

@@ -1,5 +1,6 @@
 """The table: metrics → strategy → action."""
 
+from .conditions import describe_table
 from .policy import Policy, make_policy
 from .presets import (
     THRESHOLDS,
@@ -18,6 +19,7 @@ __all__ = [
     "THRESHOLDS",
     "Policy",
     "classify",
+    "describe_table",
     "load_fitted",
     "load_preset",
     "make_policy",
