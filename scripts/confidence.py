@@ -1,11 +1,10 @@
 """How good a confidence is: fitted to some recorded answers, tried on others. Tables for the docs, and a picture.
 
-Usage: .venv/bin/python scripts/confidence.py --fit FILE… [--test FILE…] [--second FILE…] [--policy NAME]
+Usage: .venv/bin/python scripts/confidence.py --fit FILE… [--test FILE…] [--policy NAME]
        [--extractor NAME] [--picture FILE.svg]
 
---fit and --test take recordings of `eval --record`, or summaries of them (`replay --summary`), of one model; --second
-those of a stronger model on the problems of --test, for the curve of escalation. Without --test it is fitted to the
-first half of the problems, and tried on the other. The picture needs matplotlib.
+--fit and --test take recordings of `eval --record`, or summaries of them (`replay --summary`), of one model. Without
+--test it is fitted to the first half of the problems, and tried on the other. The picture needs matplotlib.
 """
 
 from __future__ import annotations
@@ -23,11 +22,9 @@ from entropix_edge.evaluation.fitting import (
     bins,
     calibration_error,
     cross_validation,
-    escalation_curve,
     risk_coverage,
 )
 from entropix_edge.evaluation.judged import fit_recorded, judged_answers
-from entropix_edge.evaluation.replay import pools
 from entropix_edge.evaluation.samples import Sample, read_samples
 from entropix_edge.evaluation.statistics import auroc
 from entropix_edge.evaluation.summary import markdown_table
@@ -88,36 +85,15 @@ def quality_table(fit: Fit, tested: list[Judged]) -> tuple[str, np.ndarray, np.n
     return markdown_table(head, [row]), probabilities, right
 
 
-def escalation(fit: Fit, first: list[Sample], second: list[Sample]) -> tuple[str, np.ndarray]:
-    """What asking a second model below a threshold comes to, against asking it at random."""
-    ours, theirs = ({each.problem: each for each in samples} for samples in (first, second))
-    both = sorted(ours.keys() & theirs.keys())
-    scores = [fit.probability(ours[problem].features) if ours[problem].votes else None for problem in both]
-    curve = escalation_curve(
-        [2.0 if score is None else score for score in scores],  # those without a probability are never escalated
-        [ours[problem].right for problem in both],
-        [theirs[problem].right for problem in both],
-        costs=([ours[problem].seconds for problem in both], [theirs[problem].seconds for problem in both]),
-    )
-    alone = np.mean([theirs[problem].right for problem in both])
-    rows = []
-    for share in (0, 0.1, 0.25, 0.5, 0.75, 1.0):
-        at = round(share * len(both))
-        random = curve[0, 1] + share * (alone - curve[0, 1])
-        rows.append((f"{share:.0%}", f"{100 * curve[at, 1]:.1f}", f"{100 * random:.1f}", f"{curve[at, 2]:.1f}"))
-    head = ("escalated", "accuracy, %", "at random, %", "seconds a problem")
-    return f"{len(both)} problems.\n\n{markdown_table(head, rows)}", curve
-
-
-def draw(path: Path, probabilities: np.ndarray, right: np.ndarray, curve: np.ndarray | None) -> None:
-    """The reliability diagram, the risk-coverage curve, and the curve of escalation where there is one."""
+def draw(path: Path, probabilities: np.ndarray, right: np.ndarray) -> None:
+    """The reliability diagram and the risk-coverage curve."""
     import matplotlib as mpl
 
     mpl.use("svg")
     mpl.rcParams.update({"svg.hashsalt": "confidence", "svg.fonttype": "none", "font.size": 9})
     from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(1, 2 if curve is None else 3, figsize=(8.4 if curve is None else 12.4, 4))
+    figure, axes = plt.subplots(1, 2, figsize=(8.4, 4))
     rows = bins(probabilities, right)
     axes[0].plot([0, 1], [0, 1], color="0.7", linewidth=1)
     axes[0].plot(rows[:, 0], rows[:, 1], "o-", color="C0")
@@ -131,11 +107,6 @@ def draw(path: Path, probabilities: np.ndarray, right: np.ndarray, curve: np.nda
     axes[1].set(xlabel="share of questions answered", ylabel="share of right answers", xlim=(0, 1), ylim=(0, 1.02))
     axes[1].set_title("Risk and coverage")
     axes[1].legend(frameon=False)
-    if curve is not None:
-        axes[2].plot(curve[:, 2], curve[:, 1], color="C0", label="where it is least sure")
-        axes[2].plot(curve[[0, -1], 2], curve[[0, -1], 1], color="0.7", label="at random")
-        axes[2].set(xlabel="seconds a problem", ylabel="share of right answers", title="Escalation")
-        axes[2].legend(frameon=False)
     figure.tight_layout()
     figure.savefig(path, metadata={"Date": None})
 
@@ -144,7 +115,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--fit", nargs="+", type=Path, required=True)
     parser.add_argument("--test", nargs="+", type=Path)
-    parser.add_argument("--second", nargs="+", type=Path)
     parser.add_argument("--policy")
     parser.add_argument("--extractor", default="last-number")
     parser.add_argument("--least", type=int, default=20)
@@ -161,14 +131,8 @@ def main() -> None:
     quality, probabilities, right = quality_table(fit, tested.answers)
     print(f"Fitted to {fit.problems} answers of {fitted.source['model']} by {fit.policy}.\n\n{quality}\n")
     print(features_table(fit, fitted.answers, tested.answers))
-    curve = None
-    if options.second:
-        own = next(pool for pool in pools(tests) if pool.policy == tested.policy.name)
-        first = [each[0] for each in own.problems.values()]
-        table, curve = escalation(fit, first, samples_of(options.second))
-        print(f"\n{table}")
     if options.picture:
-        draw(options.picture, probabilities, right, curve)
+        draw(options.picture, probabilities, right)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ from entropix_edge.evaluation.fitting import (
     bins,
     calibration_error,
     cross_validation,
-    escalation_curve,
     fit_answers,
     judged,
     rank_of,
@@ -158,13 +157,6 @@ def test_the_quick_area_is_the_one_with_an_interval() -> None:
     known = auroc(scores, right)
     assert known
     assert area(scores, right) == pytest.approx(known.value)
-
-
-def test_what_is_escalated_is_what_the_first_model_was_least_sure_of() -> None:
-    curve = escalation_curve([0.9, 0.1, 0.5], [True, False, False], [True, True, False], costs=([1, 1, 1], [9, 3, 6]))
-    assert curve[:, 0].tolist() == pytest.approx([0, 1 / 3, 2 / 3, 1])
-    assert curve[:, 1].tolist() == pytest.approx([1 / 3, 2 / 3, 2 / 3, 2 / 3])
-    assert curve[:, 2].tolist() == pytest.approx([1, 2, 4, 7])
 
 
 def test_a_feature_is_worth_what_it_adds() -> None:

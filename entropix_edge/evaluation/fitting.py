@@ -210,31 +210,6 @@ def risk_coverage(scores: npt.ArrayLike, right: npt.ArrayLike) -> Array:
     return np.column_stack([count / order.size, np.cumsum(np.asarray(right, np.float64)[order]) / count])
 
 
-def escalation_curve(
-    scores: npt.ArrayLike, first: npt.ArrayLike, second: npt.ArrayLike, *, costs: tuple[npt.ArrayLike, npt.ArrayLike]
-) -> Array:
-    """What comes of asking a second model wherever the first one's answer has a low score.
-
-    Args:
-        scores: shape (problems,): of the first model's answers.
-        first: shape (problems,): whether each is right.
-        second: the same of the second model's.
-        costs: of both, shape (problems,): an answer of the first is always paid for.
-
-    Returns:
-        Shape (problems + 1, 3): the share that is escalated, the share of right answers, the mean cost.
-    """
-    order = np.argsort(np.asarray(scores, np.float64), kind="stable")
-    ours, theirs, ours_cost, theirs_cost = (
-        np.asarray(values, np.float64)[order] for values in (first, second, costs[0], costs[1])
-    )
-    escalated = np.arange(order.size + 1)
-    gained = np.concatenate([[0.0], np.cumsum(theirs - ours)])
-    spent = np.concatenate([[0.0], np.cumsum(theirs_cost)])
-    total = order.size
-    return np.column_stack([escalated / total, (ours.sum() + gained) / total, (ours_cost.sum() + spent) / total])
-
-
 def cross_validation(answers: Sequence[Judged], features: Sequence[str]) -> tuple[float, float]:
     """AUROC and calibration error of a fit with some features, for answers that were left out of it.
 
