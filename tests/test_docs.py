@@ -77,7 +77,7 @@ def test_the_table_of_accuracies_is_that_of_the_results() -> None:
 
 
 def test_links_in_the_documents_lead_somewhere() -> None:
-    for page in (CHECKOUT / "README.md", *(CHECKOUT / "docs").glob("*.md")):
+    for page in (CHECKOUT / "README.md", *(CHECKOUT / "docs").rglob("*.md")):
         for target in re.findall(r"\]\((?!http)([^)#]+)", page.read_text("utf-8")):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
