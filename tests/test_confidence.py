@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from entropix_edge import confidence
 from entropix_edge.confidence import (
     QUANTILES,
     SIGNS,
@@ -366,3 +367,20 @@ def test_the_best_of_several_is_judged_by_the_vote(engine: Engine) -> None:
         other = best.reply().confidence
     assert other
     assert other.kind == "rank"
+
+
+# --- what ships -----------------------------------------------------------------------------------
+
+
+def test_the_fits_that_ship_hold() -> None:
+    folder = Path(str(confidence.__file__)).parent / "fitted"
+    files = sorted(folder.glob("*.toml"))
+    assert files
+    for file in files:
+        fits = read_fits(file.read_text("utf-8"))
+        assert fits == load_fits(file.stem, None)
+        assert fits.rank or fits.fits
+        assert as_toml(fits, "a model").splitlines()[1:] == file.read_text("utf-8").splitlines()[1:]
+        for fit in fits.fits:
+            assert fit.problems > 250
+            assert fit.weights.keys() <= SIGNS.keys() >= fit.ranges.keys()
