@@ -36,6 +36,7 @@ HOMES = {
     "uvicorn": {"server"},
     "prometheus_client": {"server"},
     "msgspec": {"server"},
+    "matplotlib": {"render"},
 }
 
 FILES = sorted(

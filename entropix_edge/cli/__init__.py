@@ -25,6 +25,7 @@ _COMMANDS = {
     "generate": "Answer a prompt.",
     "chat": "Hold a conversation with a model.",
     "serve": "Serve a model to OpenAI's clients.",
+    "plot": "Draw traces, calibrations and evaluations.",
     "info": "Describe a GGUF file, and what this machine can do with it.",
     "calibrate": "Fit the strategy's thresholds to a model.",
     "eval": "Compare strategies on problems with known answers.",
