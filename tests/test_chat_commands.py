@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 import pytest
 import tiny_gguf
+from test_confidence import NUMBERS, write_fits
 from test_conversation import ascii_weights
 
 from entropix_edge import ConfigError, Conversation, Engine, EngineConfig, EntropixError, PromptError, TokenEvent
@@ -316,6 +317,9 @@ def test_a_damaged_cache_costs_nothing_else(do: Do, shell: Shell, tmp_path: Path
         ('/set stop "User:" X', "stop", ("User:", "X")),
         ("/set sampler greedy", "sampler", "greedy"),
         ("/set n_predict default", "n_predict", -1),
+        ("/set seed default", "seed", None),
+        ("/set top_k default", "top_k", None),
+        ("/set stop default", "stop", ()),
     ],
 )
 def test_options_are_set(do: Do, shell: Shell, line: str, field: str, value: object) -> None:
@@ -342,6 +346,9 @@ def test_a_coefficient_is_set(do: Do, shell: Shell) -> None:
         ("/set format json", "format cannot be set: "),
         ("/set preset nothing", "nothing"),
         ("/set answer choice", "give --deliberate N too"),
+        ("/set below 0.5", "is for --escalate"),
+        ("/set abstain_below 0.5", "was not fitted to replies by"),
+        ("/set abstain_below 50", "0<=x<=1"),
         ("/set thoughts away", "thoughts is 'away': it must be one of show, fold"),
         ("/set nothink", "this model's chat template cannot switch its thoughts: /set thoughts fold folds them"),
         ("/show nothing", "it must be one of info, parameters"),
@@ -414,3 +421,13 @@ def test_a_template_is_told_whether_to_think(shell: Shell, tmp_path: Path) -> No
             lengths.append(len(shell.talk.conversation.turns[-1].prompt_ids))
             run(shell, "/clear")
     assert lengths[1] - lengths[0] == len("<think></think>")
+
+
+def test_a_threshold_is_set_where_there_is_a_fit(do: Do, shell: Shell, engine: Engine) -> None:
+    write_fits(engine.model.path, NUMBERS)
+    do("/set sampler greedy")
+    assert do("/set abstain_below 0.5")[0] is None
+    assert shell.talk.options.verdict.threshold == 0.5
+    assert "abstain_below" in do("/show parameters")[1]
+    do("/set abstain_below default")
+    assert shell.talk.options.verdict.threshold is None

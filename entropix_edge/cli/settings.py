@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import shlex
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -114,12 +115,19 @@ class Settings:
         parameter = self._parameters[name]
         try:
             if value == "default":
-                return parameter.get_default(self._context)
+                return self._default(parameter)
             return parameter.type_cast_value(self._context, shlex.split(value) if parameter.multiple else value)
         except click.BadParameter as error:
             raise ConfigError(f"{name} is {value!r}: {error.message}") from error
         except ValueError as error:  # a quotation that does not end
             raise ConfigError(f"{name} is {value!r}: {error}") from error
+
+    def _default(self, parameter: click.Parameter) -> Any:
+        """What an option is where it is not given."""
+        default = parameter.get_default(self._context, call=True)
+        if isinstance(default, enum.Enum):  # click's mark for none
+            return () if parameter.multiple else None
+        return parameter.process_value(self._context, default)
 
     def listed(self, options: Options) -> list[tuple[str, str]]:
         """What is set, other than by default."""

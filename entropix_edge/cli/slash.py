@@ -253,6 +253,10 @@ def _set(shell: Shell, rest: str) -> Outcome:
         output().print(f"/set KEY VALUE sets a threshold, such as pause.entropy_above, or one of {names}", markup=False)
         return None
     change = shell.settings.change(shell.talk.options, name, value)
+    changed = change.options
+    if changed.verdict != shell.talk.options.verdict:
+        model = shell.talk.engine.model.path
+        changed.verdict.check_fit(model, changed.generation_config, changed.candidates.voting())
     say(change.told)
     if change.reopens:
         return Reopen(shell.talk.engine.model.path, change.options)

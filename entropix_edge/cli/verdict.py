@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import click
 
+from ..errors import ConfigError
 from ..types import FinishReason
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ class VerdictOptions(NamedTuple):
             voting: how one of several is chosen.
 
         Raises:
-            click.UsageError: nothing is fitted to such replies.
+            ConfigError: nothing is fitted to such replies.
         """
         if self.threshold is None:
             return
@@ -115,7 +116,7 @@ class VerdictOptions(NamedTuple):
         if fitted.confidence.of(policy):
             return
         known = ", ".join(dict.fromkeys(fit.policy for fit in fitted.confidence.fits))
-        raise click.UsageError(
+        raise ConfigError(
             f"how likely {model.name} is right was not fitted to replies by {policy}"
             f"{f' (only by {known})' if known else ''}: `entropix-edge calibrate --confidence FILE` does it"
         )
