@@ -107,7 +107,7 @@ def answer(decoder: Decoder, scheduler: Scheduler, prompts: Sequence[Sequence[in
     decoder.rows = 0
     start = time.process_time()
     while any(job.looks_for_prefix or job.slot is None or len(job.slot.pending) > 1 for job in jobs):
-        scheduler.step()
+        assert scheduler.step()
     admitted = time.process_time()
     meanwhile, steps = decoder.rows, 0  # by those whose prompts were decoded before the last one's
     while not any(job.ended for job in jobs):
@@ -123,7 +123,7 @@ def answer(decoder: Decoder, scheduler: Scheduler, prompts: Sequence[Sequence[in
 def measure(sequences: int, length: int) -> list[tuple[str, float, float]]:
     found = []
     prompts = Prompts(sequences, length)
-    reply = sequences * (length // N_BATCH + 2) + STEPS  # the first still generates when the last begins
+    reply = sequences * (length // (N_BATCH - sequences) + 2) + STEPS  # the first still generates when the last begins
     room = sequences * (length + 2 * reply + TAIL)
     for name, asked in (("unlike", prompts.unlike()), ("alike", prompts.alike())):
         decoder = Decoder(room, sequences)
