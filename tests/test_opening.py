@@ -276,3 +276,11 @@ def test_values_are_checked_in_python_too() -> None:
     for changes in refused:
         with pytest.raises(EntropixError):
             EngineConfig(**changes)
+
+
+def test_an_opening_under_rosetta_says_so(
+    wide_model: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("entropix_edge.engine.opening.is_translated", lambda: True)
+    Engine.open(wide_model, EngineConfig(threads=1)).close()
+    assert any("Rosetta, without Metal: install one for arm64" in message for message in caplog.messages)

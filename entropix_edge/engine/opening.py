@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from .. import native
 from ..config import DEFAULT_CTX_SIZE
 from ..errors import ConfigError
-from ..llama import Context, Model, plan
+from ..llama import Context, Model, is_translated, plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,6 +49,10 @@ def open_model(path: Path, config: EngineConfig, cancelled: Callable[[], bool] =
         ConfigError: a device that there is not.
         KeyboardInterrupt: `cancelled` said so.
     """
+    if is_translated():
+        logger.warning(
+            "this Python is for Intel's processors and runs under Rosetta, without Metal: install one for arm64"
+        )
     return Model(
         path,
         gpu_layers=config.gpu_layers,
