@@ -312,3 +312,18 @@ def test_a_conversation_goes_on_from_the_second_model_s_answer(
     assert [turn.question for turn in turns] == ["hello", "Why?"]
     assert [turn.text.strip() for turn in turns] == result.out.split()
     assert all(turn.reply_ids == () for turn in turns)
+
+
+def test_alternatives_that_only_name_unsure_tokens_are_not_in_the_trace(
+    generate: Cli, first: Path, tmp_path: Path
+) -> None:
+    fitted(first, SURE)
+    for asked in (0, 2):
+        path = tmp_path / f"{asked}.jsonl"
+        generate("--trace", path, "--alternatives", asked)
+        lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()[1:]]
+        tokens = [line for line in lines if "origin" in line]
+        assert {len(line.get("alternatives", ())) for line in tokens} == {asked}
+        (confidence,) = [line for line in lines if line.get("event") == "confidence"]
+        assert confidence["kind"] == "probability"
+        assert lines.index(confidence) == len(lines) - 2

@@ -159,7 +159,8 @@ def _generate(session: Session, prompt: str, engine_config: EngineConfig, option
 def _with_names(engine: Engine, options: _Options) -> GenerationConfig:
     """How to generate; with alternatives where the least sure tokens of an answer are to be named."""
     config = options.generation_config(engine.preset)
-    if not engine.fits.confidence.fits:
+    policy = engine.fits.policy(config)
+    if not any(fit.policy.startswith(policy) for fit in engine.fits.confidence.fits):
         return config
     from ..render import NAMED_ALTERNATIVES
 
