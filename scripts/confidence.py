@@ -55,7 +55,13 @@ def features_table(fit: Fit, fitted: list[Judged], tested: list[Judged]) -> str:
         rows.append((name, weight, cell(own), cell(area_of(tested, name, sign)), f"{added:+.3f}"))
     rows.sort(key=lambda row: -abs(float(row[2][:5]) - 0.5))
     head = ("feature", "weight", "AUROC, fitted on", "AUROC, kept apart", "adds to the others")
-    return f"In cross-validation the fit has an AUROC of {whole:.3f}.\n\n{markdown_table(head, rows)}"
+    every = [row[0] for row in rows if all(math.isfinite(each.features[row[0]]) for each in fitted)]
+    together = cross_validation(fitted, every)[0]
+    return (
+        f"In cross-validation the fit has an AUROC of {whole:.3f}, all {len(every)} features together {together:.3f}."
+        "\n\n"
+        f"{markdown_table(head, rows)}"
+    )
 
 
 def area_of(answers: list[Judged], name: str, sign: int) -> tuple[float, float, float] | None:
