@@ -182,7 +182,7 @@ class Page {
       button("Regenerate", () => this.regenerate(node), node.prompted),
       button("Continue", () => this.goOn(reply, reply.tokens.length, [], ""), !whyNot && reply.finish !== "stop" && reply.tokens.length > 0),
       button("Export trace", () => saveTrace(reply), reply.tokens.length > 0),
-      button("Copy", () => navigator.clipboard.writeText(reply.text), reply.tokens.length > 0),
+      navigator.clipboard ? button("Copy", () => navigator.clipboard.writeText(reply.text), reply.tokens.length > 0) : null, // there on secure origins only
     );
   }
 
@@ -210,11 +210,11 @@ class Page {
     this.editing = null;
     const kind = this.mode.value;
     const parent = edited ? edited.parent : kind === "text" ? null : this.tree.current && this.tree.current.kind === "chat" ? this.tree.current : null;
-    if (this.generate({ parent, kind, question, told: quoted(question.trim().slice(0, 40)) })) this.question.value = "";
+    if (this.generate({ parent, kind, question, told: quoted(question.trim().slice(0, 40)), system: (edited ?? parent)?.system })) this.question.value = "";
   }
 
   regenerate(node) {
-    this.generate({ parent: node.parent, kind: node.kind, question: node.question, told: "again" });
+    this.generate({ parent: node.parent, kind: node.kind, question: node.question, told: "again", system: node.system });
   }
 
   /** Go on from a place in a reply with exact tokens. */
@@ -222,7 +222,7 @@ class Page {
     const node = this.tree.nodes.find((each) => each.reply === reply);
     if (this.running || !node) return;
     const next = ids.length ? `${whole ? "candidate" : `at token ${place}`}: ${quoted(text.slice(0, 24))}` : `on from token ${place}`;
-    this.generate({ parent: node.parent, kind: node.kind, question: node.question, told: `↳ ${next}`, from: reply, place, ids, text });
+    this.generate({ parent: node.parent, kind: node.kind, question: node.question, told: `↳ ${next}`, system: node.system, from: reply, place, ids, text });
   }
 
   /** Go on from a place with words of the user's own. */
@@ -286,15 +286,15 @@ class Page {
     } else {
       const turns = Array.isArray(messages) ? messages.filter((each) => each && typeof each.content === "string") : [];
       let parent = null;
+      const system = turns.find((each) => each.role === "system")?.content;
       const said = turns.filter((each) => each.role !== "system");
       for (let at = 0; at + 2 < said.length; at += 2) {
         const earlier = new Reply({ ...reply.header, preset: {} });
         earlier.pushEnd({ text: said[at + 1].content, finish_reason: "stop" });
-        parent = this.tree.add({ parent, kind: "chat", question: said[at].content, told: quoted(said[at].content.slice(0, 40)), reply: earlier, prompted: false });
+        parent = this.tree.add({ parent, kind: "chat", question: said[at].content, told: quoted(said[at].content.slice(0, 40)), reply: earlier, system, prompted: false });
       }
       const question = said.length % 2 ? said.at(-1).content : null;
-      const system = turns.find((each) => each.role === "system");
-      this.tree.add({ parent, kind: "chat", question, told: visible(name), reply, prompted: question !== null, system: system ? system.content : undefined });
+      this.tree.add({ parent, kind: "chat", question, told: visible(name), reply, prompted: question !== null, system });
     }
     this.show();
   }
@@ -303,15 +303,15 @@ class Page {
 
   /** The messages before a reply. */
   messages(parent, question, system) {
-    const found = system ? [{ role: "system", content: system }] : [];
     const path = [];
     for (let node = parent; node; node = node.parent) path.unshift(node);
+    const found = system ? [{ role: "system", content: system }] : [];
     for (const node of path) found.push({ role: "user", content: node.question ?? "" }, { role: "assistant", content: node.reply.text });
     return [...found, { role: "user", content: question }];
   }
 
   /** Begin a reply. False where a setting is wrong. */
-  generate({ parent, kind, question, told, from = null, place = 0, ids = [], text = "" }) {
+  generate({ parent, kind, question, told, system, from = null, place = 0, ids = [], text = "" }) {
     let set;
     try {
       set = this.settings.read();
@@ -321,10 +321,10 @@ class Page {
     }
     set.seed ??= Math.floor(Math.random() * 2 ** 32);
     const options = this.viewer.sliders.use.checked && this.viewer.changed ? this.viewer.changed : {};
-    const given = kind === "text" ? { prompt: question } : { messages: this.messages(parent, question, set.system) };
+    const given = from ? promptOf(from) : kind === "text" ? { prompt: question } : { messages: this.messages(parent, question, set.system ?? system) };
     const header = this.headerOf(set, options, given);
     const reply = from ? from.begin(place, ids, text, header) : new Reply(header, this.texts);
-    const node = this.tree.add({ parent, kind, question, told, reply, prompted: true });
+    const node = this.tree.add({ parent, kind, question, told, system, reply, prompted: true });
     clear(this.alert);
     this.running = new AbortController();
     this.show();
@@ -386,9 +386,10 @@ class Page {
     const seconds = (performance.now() - begun) / 1000;
     if (this.running) clear(node.notes, el("p", {}, `${plural(node.reply.tokens.length, "token")}, ${(node.reply.tokens.length / seconds).toFixed(0)} a second`));
   }
-
-  thresholdsMoved() {}
 }
+
+/** What a reply answered, so that it is gone on from with the very same prompt. */
+const promptOf = ({ header }) => (typeof header.prompt === "string" ? { prompt: header.prompt } : { messages: header.messages });
 
 const ENDINGS = {
   length: "Cut at the most tokens: Continue goes on.",

@@ -8,7 +8,7 @@ class Sliders {
     this.rows = new Map(); // threshold → its input and output
     this.counts = el("tbody", {});
     this.reset = el("button", { type: "button", onclick: () => this.viewer.moveThresholds(null) }, "Put back");
-    this.use = el("input", { type: "checkbox", id: "use-thresholds", onchange: () => viewer.moved() });
+    this.use = el("input", { type: "checkbox", id: "use-thresholds" });
     this.useLabel = el("label", { for: "use-thresholds" }, this.use, " generate with these too");
     this.body = el("div", {});
     this.element = el(
@@ -16,7 +16,7 @@ class Sliders {
       { class: "sliders" },
       this.body,
       el("p", { class: "buttons" }, this.reset, viewer.actions ? this.useLabel : null),
-      el("table", { class: "counts" }, el("thead", {}, el("tr", {}, ["", "tokens", "would be"].map((name) => el("th", { scope: "col" }, name)))), this.counts),
+      el("table", { class: "counts" }, el("thead", {}, el("tr", {}, ["strategy", "tokens", "would be"].map((name) => el("th", { scope: "col" }, name)))), this.counts),
     );
   }
 

@@ -78,7 +78,7 @@ function candidatesOf(viewer, reply) {
     const go = candidate.kept || !viewer.mayContinue(reply) ? null : () => viewer.actions.goOn(reply, 0, candidate.token_ids, candidate.text, { whole: true });
     const head = `${candidate.number + 1}${candidate.kept ? ", kept" : ""}: confidence ${fixed(number(candidate.confidence))}`;
     const answer = candidate.answer === null || candidate.answer === undefined ? "no vote" : `votes for ${visible(String(candidate.answer))}`;
-    return el("article", { class: candidate.kept ? "candidate kept" : "candidate", "aria-label": `Candidate ${candidate.number + 1}` }, el("h4", {}, head), el("p", {}, answer), el("div", { class: "text", tabindex: 0, role: "group", "aria-label": "Text" }, candidate.text), go ? el("button", { type: "button", onclick: go }, "Go on from this one") : null);
+    return el("article", { class: candidate.kept ? "candidate kept" : "candidate", "aria-label": `Candidate ${candidate.number + 1}` }, el("h2", {}, head), el("p", {}, answer), el("div", { class: "text", tabindex: 0, role: "group", "aria-label": "Text" }, candidate.text), go ? el("button", { type: "button", onclick: go }, "Go on from this one") : null);
   });
   return el("details", { class: "candidates", open: true }, el("summary", {}, `Chosen from ${reply.candidates.length} candidates`), counted.length ? el("ul", {}, counted) : null, el("div", { class: "cards" }, cards));
 }

@@ -91,17 +91,12 @@ class Viewer {
     this.drawVerdicts();
   }
 
-  moved() {
-    if (this.actions && this.actions.thresholdsMoved) this.actions.thresholdsMoved();
-  }
-
   recolour() {
     for (const pane of this.panes.values()) pane.recolour();
     this.timeline.recolour();
     this.plane.recolour();
     this.sliders.count();
     if (this.reply && this.selected !== null) this.inspector.show(this.reply, this.reply.tokens[this.selected]);
-    this.moved();
   }
 
   // --- one token -------------------------------------------------------------------------------------
