@@ -120,6 +120,7 @@ def test_a_reply_without_a_probability_is_given_and_that_is_said(generate: Cli, 
         (("--abstain-below", "1.5"), "0<=x<=1"),
         (("--escalate", "ftp://host/v1", "--below", "0.5"), "is not the URL of a server"),
         (("--escalate", "https:///v1", "--below", "0.5"), "is not the URL of a server"),
+        (("--escalate", "https://[::1/v1", "--below", "0.5"), "is not the URL of a server"),
         (("--escalate", "https://example.org/v1", "--below", "0.5", "--offline"), "which --offline forbids"),
         (("--escalate", "http://127.0.0.1/v1", "--below", "0.5", "--raw"), "it takes messages"),
     ],
@@ -156,7 +157,7 @@ def test_a_second_model_answers_what_is_doubted(generate: Cli, first: Path, seco
 
 def test_where_the_second_fails_the_first_reply_stands(generate: Cli, first: Path, said: str, tmp_path: Path) -> None:
     fitted(first, UNSURE)
-    for name in (tmp_path / "missing.gguf", "http://127.0.0.1:9/v1"):
+    for name in (tmp_path / "missing.gguf", "http://127.0.0.1:9/v1", "http://127.0.0.1:999999/v1"):
         result = generate("--escalate", name, "--below", 0.9)
         assert (result.code, result.out) == (0, said)
         assert "The first reply stands." in result.err

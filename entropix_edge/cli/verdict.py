@@ -90,10 +90,14 @@ class VerdictOptions(NamedTuple):
 
         from . import remote
 
-        parts = urllib.parse.urlsplit(self.server)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        try:
+            parts = urllib.parse.urlsplit(self.server)
+            host = parts.hostname if parts.scheme in ("http", "https") else None
+        except ValueError:  # brackets that do not close
+            host = None
+        if not host:
             raise click.UsageError(f"--escalate {self.server} is not the URL of a server: give http(s)://HOST/v1")
-        if offline and not remote.is_loopback(parts.hostname):
+        if offline and not remote.is_loopback(host):
             raise click.UsageError(f"--escalate {self.server} needs the network, which --offline forbids")
 
     def check_fit(self, model: Path, generate: "Generate", voting: "VotingConfig | None") -> None:
