@@ -6,7 +6,7 @@ links it into this process. It knows nothing of llama.cpp: what it calls there, 
 """
 
 from .cache import can_keep
-from .scratch import Scratch, scratch
+from .scratch import Scratch, give_back, scratch
 from .unit import KERNELS, TAP, Unit, prepare
 
-__all__ = ["KERNELS", "TAP", "Scratch", "Unit", "can_keep", "prepare", "scratch"]
+__all__ = ["KERNELS", "TAP", "Scratch", "Unit", "can_keep", "give_back", "prepare", "scratch"]

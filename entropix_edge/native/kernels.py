@@ -17,7 +17,6 @@ from numba import njit
 from .elementary import BLOCK, FLAGS, FLOOR, PLAIN, exp
 from .pointers import doubles_at, floats_at, words_at
 from .scratch import (
-    BEST,
     COUNT,
     ENTROPY,
     LOG_TOTAL,
@@ -255,7 +254,7 @@ def _survivors(
 
 
 def describe(logits, size, scratch):
-    """The first index of the maximum, maximum, log-sum-exp (nats), entropy (bits) and varentropy (bits²) of a row.
+    """The first index of the maximum; in the results maximum, log-sum-exp (nats), entropy (bits), varentropy (bits²).
 
     Two passes: the maximum; then the sums. A NaN, a +inf or a row of −inf makes them NaN, which the caller looks for.
     """
@@ -265,12 +264,12 @@ def describe(logits, size, scratch):
     total, first, second = _sums(row, size, maximum)
     mean = first / total
     log_total = math.log(total)
-    words_at(scratch)[BEST] = best
     results = doubles_at(scratch)
     results[MAXIMUM] = maximum
     results[LOG_TOTAL] = maximum + log_total
     results[ENTROPY] = max((log_total - mean) * _INV_LN2, 0.0)
     results[VARENTROPY] = max((second / total - mean * mean) * _INV_LN2 * _INV_LN2, 0.0)
+    return best
 
 
 def draw(logits, size, maximum, temperature, top_k, top_p, min_p, uniform, scratch):

@@ -7,17 +7,17 @@ two rows of maxima (float32).
 from __future__ import annotations
 
 import struct
-import threading
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy.typing as npt
 
-# Results of `describe`, and their types.
-BEST, MAXIMUM, LOG_TOTAL, ENTROPY, VARENTROPY = 0, 1, 2, 3, 4
-_DESCRIBED = struct.Struct("q4d").unpack_from
+# Results of `describe`, all of them doubles.
+MAXIMUM, LOG_TOTAL, ENTROPY, VARENTROPY = 0, 1, 2, 3
 
 # Results of `draw`, and their types.
 COUNT, MASS = 0, 1
@@ -64,20 +64,21 @@ class Scratch:
         address: where it begins.
     """
 
-    __slots__ = ("_results", "_row", "_row_address", "_words", "address", "n_vocab")
+    __slots__ = ("_described", "_results", "_row", "_row_address", "_words", "address", "n_vocab")
 
     def __init__(self, n_vocab: int) -> None:
         self.n_vocab = n_vocab
         n_bytes = top_maxima_at(0, n_vocab) + 4 * folded(folded(n_vocab))
         self._words: npt.NDArray[np.float64] = np.empty(-(-n_bytes // 8), np.float64)
         self._results: memoryview = self._words[:8].data
+        self._described: memoryview = self._words[: VARENTROPY + 1].data
         self.address: int = self._words.ctypes.data
         self._row: npt.NDArray[np.float32] | None = None
         self._row_address = 0
 
-    def described(self) -> tuple[int, float, float, float, float]:
-        """What `describe` left: best, maximum, log-sum-exp, entropy, varentropy."""
-        return _DESCRIBED(self._results)
+    def described(self) -> list[float]:
+        """What `describe` left: maximum, log-sum-exp, entropy, varentropy."""
+        return self._described.tolist()
 
     def survivors(self, size: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], float]:
         """What `draw` left, for a row of so many logits: copies of the indices and weights, and the weights' sum."""
@@ -103,12 +104,17 @@ class Scratch:
         return self._row_address
 
 
-_own = threading.local()
+_idle: list[Scratch] = []  # as many as threads ever needed at once; one of each thread's own costs more to look up
 
 
 def scratch(n_vocab: int) -> Scratch:
-    """This thread's scratch, large enough for rows of so many logits. The next call of a kernel writes over it."""
-    found: Scratch | None = getattr(_own, "scratch", None)
-    if found is None or found.n_vocab < n_vocab:
-        found = _own.scratch = Scratch(n_vocab)
-    return found
+    """A scratch for rows of so many logits that is nobody else's until it is given back."""
+    try:
+        found = _idle.pop()
+    except IndexError:
+        return Scratch(n_vocab)
+    return found if found.n_vocab >= n_vocab else Scratch(n_vocab)
+
+
+give_back: Callable[[Scratch], None] = _idle.append
+"""Let others have a scratch. What is in it is theirs to write over."""

@@ -12,7 +12,7 @@ _word, _float64, _bool = ctypes.c_int64, ctypes.c_double, ctypes.c_bool  # an ad
 
 SIGNATURES: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
     "kernels": {
-        "describe": (None, _word, _word, _word),
+        "describe": (_word, _word, _word, _word),
         "draw": (_word, _word, _word, _float64, _float64, _word, _float64, _float64, _float64, _word),
     },
     "tap": {

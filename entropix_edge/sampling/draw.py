@@ -31,7 +31,10 @@ def draw(logits: Logits, distribution: Distribution, settings: SamplerSettings, 
     """
     if settings.temperature == 0:
         return distribution.best
-    return _draw(logits, distribution, settings, uniform, native.scratch(logits.size))
+    scratch = native.scratch(logits.size)
+    token = _draw(logits, distribution, settings, uniform, scratch)
+    native.give_back(scratch)
+    return token
 
 
 def survivors(
@@ -44,6 +47,7 @@ def survivors(
     scratch = native.scratch(size)
     _draw(logits, distribution, settings, 1.0, scratch)
     indices, weights, mass = scratch.survivors(size)
+    native.give_back(scratch)
     return indices, weights / mass
 
 
