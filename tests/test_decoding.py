@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from entropix_edge.config import ArgmaxRule
 from entropix_edge.decoding import Scheduler, Task, generate
-from entropix_edge.decoding.guards import PauseGuard, loop_token
+from entropix_edge.decoding.guards import LoopGuard, PauseGuard, loop_token
 from entropix_edge.errors import ContextError, MetricsError
 from entropix_edge.strategy import load_preset
 from entropix_edge.types import Cell, FinishReason, Origin, Row, Strategy, TokenEvent
@@ -303,6 +303,28 @@ def test_honest_repetition_is_no_loop() -> None:
     assert loop_token(list(range(20)) * (rule.repeats - 1), rule) is None
     assert loop_token(list(range(20)) * rule.repeats, rule) == 0
     assert loop_token([5] * 1000, load_preset("article").loop) is None
+
+
+@pytest.mark.parametrize(("span", "repeats"), [(1, 2), (4, 2), (12, 4), (48, 4), (200, 2)])
+def test_no_loop_is_overlooked(span: int, repeats: int) -> None:
+    rule = replace(EDGE.loop, span=span, repeats=repeats)
+    random = np.random.default_rng(span)
+    tokens: list[int] = []
+    guard, loops = LoopGuard(rule), 0
+    for _ in range(4000):
+        if random.random() < 0.02:  # a rewind
+            index = int(random.integers(max(0, len(tokens) - 20), len(tokens) + 1))
+            del tokens[index:]
+            guard.rewind(index)
+        elif random.random() < 0.02:
+            period = int(random.integers(1, 66))
+            tokens += (tokens[-period:] * 200)[: int(random.integers(250))]
+        else:
+            tokens.append(int(random.integers(200)))
+        found = guard.next_token(tokens)
+        assert found == loop_token(tokens, rule)
+        loops += found is not None
+    assert loops > 10
 
 
 def test_nan_is_refused_with_its_position() -> None:

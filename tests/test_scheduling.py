@@ -258,6 +258,7 @@ class Counting:
     """Remembers every token that was written: the longest text it has seen stands in for a constraint's state."""
 
     acts = True
+    remembers = True
     seen: list[list[int]]
 
     def __init__(self, seen: list[list[int]], tokens: list[int]) -> None:

@@ -6,7 +6,6 @@ transcript. It knows no model, no batch and no sequence id: the scheduler does.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..metrics import describe
@@ -26,7 +25,6 @@ from ..types import (
     Keep,
     Metrics,
     Origin,
-    Pause,
     RejectedEvent,
     Rewind,
     RewindEvent,
@@ -34,7 +32,7 @@ from ..types import (
     Strategy,
 )
 from .branch import Child, Growth, first_tokens
-from .guards import Budget, PauseGuard, loop_token
+from .guards import Budget, LoopGuard, PauseGuard
 from .numbers import NumberWatch
 from .protocols import Cancelled
 from .transcript import Entry, Transcript
@@ -42,39 +40,17 @@ from .transcript import Entry, Transcript
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
-    from ..config import Preset, SamplerName
     from ..strategy import Policy
     from ..text import TextStream
     from ..types import Event, Request
     from .numbers import WrongNumber
     from .protocols import Answer, Generation, Part, Vocabulary
+    from .task import Task
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
-    """What one generation goes by.
-
-    Attributes:
-        preset: the table.
-        sampler: what to do with its verdict.
-        seed: of the draws.
-        n_predict: most tokens, −1 for no limit.
-        stop: texts that end the reply.
-        stop_tokens: tokens that end the reply as the model's own end does.
-        capacity: cells that prompt and reply may fill together.
-        begin_tokens: that the reply begins with; their text comes with the first event.
-        alternatives: how many of the most probable tokens each event names.
-    """
-
-    preset: Preset
-    sampler: SamplerName
-    seed: int
-    n_predict: int
-    stop: tuple[str, ...]
-    capacity: int
-    begin_tokens: tuple[int, ...] = ()
-    stop_tokens: frozenset[int] = frozenset()
-    alternatives: int = 0
+# Looked up at every token: an enumeration's own members cost more to reach, as does a named tuple's own `__new__`.
+_RESAMPLE, _PAUSE = Strategy.RESAMPLE, Strategy.PAUSE
+_new = tuple.__new__
 
 
 class Step(NamedTuple):
@@ -139,11 +115,13 @@ class _Decisions:
         self._budget = Budget(self._preset.branch)
         self._pause = resolve_pause(self._preset.pause.texts, vocabulary) if self._policy.acts else ()
         self._pauses = PauseGuard(self._preset.pause, vocabulary, (*prompt, *task.begin_tokens))
+        self._thinking_tags = vocabulary.thinking or ()
+        self._loops = LoopGuard(self._preset.loop)
         self._run: list[_Checkpoint] = []  # one before each token of a scattered run
         self._rewinds = 0
         self._astray: dict[int, list[int]] = {}  # where a rewind went back to: the tokens that were taken back there
         self._bans = 0
-        self._numbers = NumberWatch(self._preset.check, vocabulary, task.begin_tokens)
+        self._numbers = NumberWatch(self._preset.check, vocabulary, self._transcript.tokens)
         if not self._policy.acts:
             self._numbers.give_up()
         self._marks: dict[int, _Checkpoint] = {}  # before each token that a correction may take back
@@ -159,47 +137,49 @@ class _Decisions:
                 row = (yield from part) if part else None
                 if transcript.finished:
                     return
-                row = row or (yield Feed((transcript.tokens[-1],)))
+                row = row or (yield _new(Feed, ((transcript.tokens[-1],), ())))
         except Cancelled:
             transcript.finish(FinishReason.CANCELLED)
 
     # --- one step -------------------------------------------------------------------------------
 
     def _look(self, row: Row) -> Step:
-        distribution = describe(row.logits, self._transcript.position - 1)
-        metrics = Metrics(distribution.entropy, distribution.varentropy, row.attention)
-        prediction = Prediction(row.logits, distribution)
-        return Step(prediction, metrics, classify(metrics, self._preset), prediction)
+        logits, attention = row
+        distribution = describe(logits, len(self._prompt) + len(self._transcript.tokens) - 1)
+        metrics = _new(Metrics, (distribution.entropy, distribution.varentropy, attention))
+        prediction = _new(Prediction, (logits, distribution))
+        return _new(Step, (prediction, metrics, classify(metrics, self._preset), prediction))
 
     def _act(self, step: Step) -> Part | None:
         """Do what the policy says. What makes requests comes back, to be run; None where a token is written already."""
-        transcript = self._transcript
-        if step.strategy is not Strategy.RESAMPLE:
-            if self._run:
+        transcript, policy, strategy = self._transcript, self._policy, step.strategy
+        if self._run:
+            if strategy is not _RESAMPLE:
                 self._run.clear()
                 self._release()
-        elif self._run and len(self._run) == self._preset.resample.run:
-            return self._take_back(step)
-        if self._policy.acts:
-            looping = loop_token(transcript.tokens, self._preset.loop)
+            elif len(self._run) == self._preset.resample.run:
+                return self._take_back(step)
+        if policy.acts:
+            looping = self._loops.next_token(transcript.tokens)
             if looping is not None:
                 return self._leave_loop(step, looping)
-        after_pause = step.strategy is Strategy.PAUSE and self._pauses.just_paused(len(transcript.tokens))
-        action = self._policy.decide(step.strategy, step.metrics, after_pause=after_pause)
+        after_pause = strategy is _PAUSE and self._pauses.just_paused(len(transcript.tokens))
+        action = policy.decide(strategy, step.metrics, after_pause=after_pause)
+        if isinstance(action, Argmax | Draw):
+            return self._choose(step, action)
         if isinstance(action, Branch):
             return self._fork(step, action.instead)
-        if isinstance(action, Pause):
-            if self._pauses.allows(transcript.tokens, self._vocabulary.piece(step.allowed.distribution.best)):
-                return self._insert_pause(step)
-            action = action.instead
-        return self._choose(step, action)
+        if self._pauses.allows(transcript.tokens, self._vocabulary.piece(step.allowed.distribution.best)):
+            return self._insert_pause(step)
+        return self._choose(step, action.instead)
 
     def _choose(self, step: Step, action: Argmax | Draw) -> Part | None:
         """Choose a token and write it; where it closes a wrong number, what sets that right comes back instead."""
         token = self._chooser.choose(step.allowed, action, self._note_rejection)
-        wrong = self._numbers.wrong_number(token)
-        if wrong:
-            return self._correct_or_write(wrong, step, token)
+        if self._numbers.holds:
+            wrong = self._numbers.wrong_number(token)
+            if wrong:
+                return self._correct_or_write(wrong, step, token)
         self._write(step, token)
         return None
 
@@ -267,8 +247,7 @@ class _Decisions:
             wrong = self._numbers.wrong_number(entry.token)
             if wrong and (yield from self._correct(wrong)):
                 return None
-            self._write_entry(entry, Origin.BRANCH)
-            self._release()
+            self._write_down(entry, Origin.BRANCH)
             if self._transcript.finished:
                 return None
         return child.row
@@ -310,6 +289,7 @@ class _Decisions:
         self._policy = checkpoint.policy
         self._pauses.rewind(start, thinking=checkpoint.thinking)
         self._numbers.rewind(start)
+        self._loops.rewind(start)
         self._marks.clear()
         return dropped
 
@@ -344,7 +324,7 @@ class _Decisions:
         for token in self._vocabulary.tokenize(wrong.replacement, continues=True):
             row = yield Feed((self._last_token,))
             assert isinstance(row, Row)
-            self._write_entry(self._entry(self._look(row), token), Origin.FORCED)
+            self._write_down(self._entry(self._look(row), token), Origin.FORCED)
             if transcript.finished:
                 break
         self._release()
@@ -354,19 +334,24 @@ class _Decisions:
 
     def _write(self, step: Step, token: int, origin: Origin = Origin.SAMPLED) -> None:
         """Write a token, which is to be fed next."""
-        if step.strategy is Strategy.RESAMPLE and self._policy.acts and self._preset.resample.run:
+        if step.strategy is _RESAMPLE and self._policy.acts and self._preset.resample.run:
             self._run.append(self._checkpoint())
-        self._write_entry(self._entry(step, token), origin)
-        self._release()
+        self._write_down(self._entry(step, token), origin)
 
-    def _write_entry(self, entry: Entry, origin: Origin) -> None:
-        token = entry.token
-        if self._numbers.opens(token):
-            self._marks[len(self._transcript.tokens)] = self._checkpoint()
-        self._transcript.write(entry, origin)
-        self._policy.accept(token)
-        self._pauses.see(token)
-        self._numbers.see(token, entry.metrics.entropy)
+    def _write_down(self, entry: Entry, origin: Origin) -> None:
+        """Write a token down, tell of it who follows the reply, and emit what can no longer be taken back."""
+        transcript, numbers, token = self._transcript, self._numbers, entry.token
+        if numbers.left and numbers.concerns(token):
+            self._marks[len(transcript.tokens)] = self._checkpoint()
+            transcript.write(entry, origin)
+            numbers.see(entry.metrics.entropy)
+        else:
+            transcript.write(entry, origin)
+        if self._policy.remembers:
+            self._policy.accept(token)
+        if token in self._thinking_tags:
+            self._pauses.see(token)
+        self._release()
 
     def _checkpoint(self) -> _Checkpoint:
         return _Checkpoint(self._transcript.text_state(), self._policy.copy(), self._pauses.thinking)
@@ -380,8 +365,8 @@ class _Decisions:
 
     def _entry(self, step: Step, token: int) -> Entry:
         prediction = step.prediction
-        alternatives = self._alternatives(prediction)
-        return Entry(token, prediction.logprob(token), step.metrics, step.strategy, alternatives)
+        alternatives = self._alternatives(prediction) if self._task.alternatives else ()
+        return _new(Entry, (token, prediction.logprob(token), step.metrics, step.strategy, alternatives))
 
     def _alternatives(self, prediction: Prediction) -> tuple[Alternative, ...]:
         """The most probable tokens, where they were asked for."""

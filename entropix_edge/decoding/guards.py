@@ -82,11 +82,46 @@ class PauseGuard:
 _LONGEST_PERIOD = 64
 
 
+class LoopGuard:
+    """Sees loops coming: only where one may be there is it looked for.
+
+    In a loop every token has come before, at most a period ago. So tokens are counted that did so in a row.
+
+    Args:
+        rule: the preset's.
+    """
+
+    def __init__(self, rule: LoopRule) -> None:
+        self._rule = rule
+        periods = range(1, _LONGEST_PERIOD + 1)
+        self._least = min(_repeated(rule, period) for period in periods)  # tokens of the shortest loop that have been
+        self._last: dict[int, int] = {}  # where each token stood last
+        self._seen = 0
+        self._in_a_row = 0
+
+    def next_token(self, tokens: Sequence[int]) -> int | None:
+        """The token that would carry a loop on, where the reply's tokens end in one."""
+        if not self._rule.span:
+            return None
+        while self._seen < len(tokens):
+            token = tokens[self._seen]
+            before = self._last.get(token, -_LONGEST_PERIOD - 1)
+            self._in_a_row = self._in_a_row + 1 if self._seen - before <= _LONGEST_PERIOD else 0
+            self._last[token] = self._seen
+            self._seen += 1
+        return loop_token(tokens, self._rule) if self._in_a_row >= self._least else None
+
+    def rewind(self, index: int) -> None:
+        """Note that the tokens from an index on were taken back: what stood before may be a loop."""
+        self._seen = min(self._seen, index)
+        self._in_a_row = index
+
+
 def loop_token(tokens: Sequence[int], rule: LoopRule) -> int | None:
     """The token that would carry a loop on, where the tokens end in one.
 
     A loop is a period that has come `repeats` times and over at least `span` tokens. Only periods whose last
-    token matches are compared, so an ordinary step costs a few microseconds.
+    token matches are compared.
     """
     count = len(tokens)
     if not rule.span or count <= rule.span:
@@ -95,7 +130,12 @@ def loop_token(tokens: Sequence[int], rule: LoopRule) -> int | None:
     for period in range(1, min(_LONGEST_PERIOD, count // rule.repeats) + 1):
         if tokens[-1 - period] != last:
             continue
-        same = max(rule.span, period * rule.repeats) - period
+        same = _repeated(rule, period)
         if same + period <= count and tokens[-same:] == tokens[-same - period : -period]:
             return tokens[-period]
     return None
+
+
+def _repeated(rule: LoopRule, period: int) -> int:
+    """Tokens of a loop that are those of a period before."""
+    return max(rule.span, period * rule.repeats) - period

@@ -38,37 +38,43 @@ class NumberWatch:
     Args:
         rule: the preset's.
         vocabulary: of the model.
-        begin_tokens: that the reply begins with; they count as sure.
+        tokens: of the reply, as they are written; those that are there already count as sure.
 
     Attributes:
+        left: corrections that may still be made; 0 where nothing is checked.
         holds: whether a number is in progress: its tokens may still be taken back.
     """
 
-    def __init__(self, rule: CheckRule, vocabulary: Vocabulary, begin_tokens: Sequence[int]) -> None:
+    def __init__(self, rule: CheckRule, vocabulary: Vocabulary, tokens: Sequence[int]) -> None:
         self._rule = rule
         self._vocabulary = vocabulary
-        self._left = rule.most if rule.arithmetic else 0
+        self._tokens = tokens
         self._text = bytearray()
         self._starts: list[int] = []  # of each token in the text
         self._entropies: list[float] = []  # of the distribution that each token was taken from, in bits
+        self.left = rule.most if rule.arithmetic else 0
         self.holds = False
-        for token in begin_tokens:
-            self.see(token, 0.0)
+        if self.left and tokens:
+            self._read()
+            self.holds = _EQUALS in self._text and _in_progress(_decoded(self._text[-_TAIL:]))
 
-    def opens(self, token: int) -> bool:
-        """Whether a token, written next, may have to be taken back."""
-        return self._left > 0 and (self.holds or _EQUALS in self._vocabulary.piece(token))
+    def concerns(self, token: int) -> bool:
+        """Whether a token, written next, may have to be taken back, so that `see` must be told of it."""
+        return self.left > 0 and (self.holds or _EQUALS in self._vocabulary.piece(token))
 
-    def see(self, token: int, entropy: float) -> None:
-        """Note a token that was written."""
-        if not self._left:
-            return
-        piece = self._vocabulary.piece(token)
-        self._starts.append(len(self._text))
-        self._entropies.append(entropy)
-        self._text += piece
-        if self.holds or _EQUALS in piece:
+    def see(self, entropy: float) -> None:
+        """Note that the last token was written, from a distribution of so many bits."""
+        if self.concerns(self._tokens[-1]):
+            self._read()
+            self._entropies[-1] = entropy
             self.holds = _in_progress(_decoded(self._text[-_TAIL:]))
+
+    def _read(self) -> None:
+        """Take up the tokens that were written since it was last looked at the text."""
+        for token in self._tokens[len(self._starts) :]:
+            self._starts.append(len(self._text))
+            self._entropies.append(0.0)  # of no number
+            self._text += self._vocabulary.piece(token)
 
     def wrong_number(self, token: int) -> WrongNumber | None:
         """What is wrong with the number that a token, written next, would close; None where nothing is."""
@@ -96,19 +102,19 @@ class NumberWatch:
 
     def note_correction(self) -> None:
         """Count a correction; `rule.most` are the most."""
-        self._left -= 1
-        self.holds = self.holds and self._left > 0
+        self.left -= 1
+        self.holds = self.holds and self.left > 0
 
     def give_up(self) -> None:
         """Check nothing more."""
-        self._left = 0
+        self.left = 0
         self.holds = False
 
     def rewind(self, index: int) -> None:
         """Forget the tokens from an index on: they were taken back."""
         if self._starts[index:]:
             del self._text[self._starts[index] :], self._starts[index:], self._entropies[index:]
-        self.holds = self._left > 0 and _in_progress(_decoded(self._text[-_TAIL:]))
+        self.holds = self.left > 0 and _in_progress(_decoded(self._text[-_TAIL:]))
 
 
 def _in_progress(text: str) -> bool:

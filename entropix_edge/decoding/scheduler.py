@@ -28,6 +28,9 @@ GROWTH = 64
 """Cells that are promised at a time to a job whose length nobody knows."""
 
 
+_new = tuple.__new__  # what a named tuple's own way to be made comes to, without a function of Python's
+
+
 class Scheduler:
     """Runs jobs side by side on one context.
 
@@ -91,7 +94,8 @@ class Scheduler:
 
         An error ends the job that raised it; the others run on.
         """
-        self.settle()
+        if self._inbox or self.notices:
+            self.settle()
         if self._waiting:
             for job in self._admit():
                 if job.request is None:
@@ -218,21 +222,23 @@ class Scheduler:
         cells: list[Cell] = []
         fed: list[tuple[Job, Slot, int]] = []
         for job, slot in ready:
-            waiting = len(slot.pending)
-            count = min(max(waiting - 1, 1), most - len(cells))
-            if not count:
+            if len(cells) >= most:
                 break
-            position = len(slot.tokens)
-            for token in itertools.islice(slot.pending, count):
-                cells.append(Cell(token, position, slot.sequence, waiting == 1))
-                position += 1
+            tokens, pending = slot.tokens, slot.pending
+            if len(pending) == 1:
+                cells.append(_new(Cell, (pending[0], len(tokens), slot.sequence, True)))
+                fed.append((job, slot, 1))
+                continue
+            count = min(len(pending) - 1, most - len(cells))
+            for place, token in enumerate(itertools.islice(pending, count), len(tokens)):
+                cells.append(Cell(token, place, slot.sequence, wanted=False))
             fed.append((job, slot, count))
         return cells, fed
 
     def _ready(self) -> list[tuple[Job, Slot]]:
         """The slots with tokens to decode, and cells to hold them."""
         ready: list[tuple[Job, Slot]] = []
-        for job in list(self._running):
+        for job in self._running[:]:
             slot = job.slot  # None where a job before this one took its cells
             if slot is None or (job.looks_for_prefix and not self._share_prefix(job, slot)):
                 continue
@@ -290,32 +296,42 @@ class Scheduler:
         fresh = iter(rows)
         for job, slot, count in fed:
             job.decoded += count
-            for _ in range(count):
-                slot.tokens.append(slot.pending.popleft())
-            if slot.pending:
+            tokens, pending = slot.tokens, slot.pending
+            while count:
+                tokens.append(pending.popleft())
+                count -= 1
+            if pending:
                 continue
-            row = next(fresh)
             assert job.request
-            if not job.request.branches:
-                self._advance(job, row)
+            branches = job.request.branches
+            if not branches:
+                self._advance(job, next(fresh))
                 continue
-            job.rows.append(row)
-            if len(job.rows) == len(job.request.branches):
+            job.rows.append(next(fresh))
+            if len(job.rows) == len(branches):
                 answer, job.rows = tuple(job.rows), []
                 self._advance(job, answer)
 
     def _advance(self, job: Job, answer: Answer) -> None:
-        """Give a generation its answer, and serve what it asks for up to the next feed."""
+        """Give a generation its answer, serve what it asks for, and note the tokens that it wants decoded."""
         try:
             request = job.coroutine.send(answer)
             while not isinstance(request, Feed):
                 request = job.coroutine.send(self._serve(job, request))
         except StopIteration:
             self.remove(job)
+            return
         except EntropixError as error:
             self._fail(job, error)
+            return
+        assert job.slot
+        is_first, job.request = job.request is None, request
+        tokens, branches = request
+        if branches:
+            for branch, token in zip(branches, tokens, strict=True):
+                job.branches[branch].pending.append(token)
         else:
-            self._take(job, request)
+            job.slot.pending.extend(tokens[job.cached :] if is_first else tokens)
 
     def _fail(self, job: Job, error: EntropixError) -> None:
         job.error = error  # before it has ended, for who reads in another thread
@@ -332,17 +348,6 @@ class Scheduler:
         self.remove(job)
 
     # --- what a generation may ask ------------------------------------------------------------------
-
-    def _take(self, job: Job, feed: Feed) -> None:
-        """Note the tokens that a generation wants decoded."""
-        assert job.slot
-        first = job.request is None
-        job.request = feed
-        if feed.branches:
-            for branch, token in zip(feed.branches, feed.tokens, strict=True):
-                job.branches[branch].pending.append(token)
-        else:
-            job.slot.pending.extend(feed.tokens[job.cached :] if first else feed.tokens)
 
     def _serve(self, job: Job, request: Request) -> bool | None:
         """Do at once what needs no decode."""

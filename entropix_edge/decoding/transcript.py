@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from .protocols import Vocabulary
 
 
+_new = tuple.__new__  # what a named tuple's own way to be made comes to, without a function of Python's
+
+
 class Entry(NamedTuple):
     """A token to be written, and what is told of it. As in `TokenEvent`."""
 
@@ -87,20 +90,20 @@ class Transcript:
         """Write a token down; its event is held until `release`."""
         token, logprob, metrics, strategy, alternatives = entry
         index = len(self.tokens)
-        stopped = self._vocabulary.is_end(token) or token in self._stop_tokens
-        text = self._begun
+        vocabulary, stream, text = self._vocabulary, self._stream, self._begun
+        stopped = vocabulary.is_end(token) or token in self._stop_tokens
         if not stopped:
-            text += self._stream.push(self._vocabulary.piece(token))
-            stopped = self._stream.stopped
+            text += stream.push(vocabulary.piece(token))
+            stopped = stream.stopped
         finish = None
         if stopped or index + 1 >= self._most:
             finish = self._finish_reason(stopped=stopped)
-            text += self._stream.flush()
+            text += stream.flush()
             self.finished = True
         self._begun = ""
         self.tokens.append(token)
-        event = TokenEvent(index, token, text, logprob, metrics, strategy, origin, finish, alternatives)
-        self._held.append(event)
+        event = (index, token, text, logprob, metrics, strategy, origin, finish, alternatives)
+        self._held.append(_new(TokenEvent, event))
 
     def _finish_reason(self, *, stopped: bool) -> FinishReason:
         """Why the token that is being written is the last one."""

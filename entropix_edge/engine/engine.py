@@ -296,13 +296,13 @@ class Engine:
         with self.stream(prompt, config, system=system, raw=raw, begin_tokens=begin_tokens) as stream:
             return stream.reply()
 
-    def step(self, unless: Callable[[], bool] = lambda: False) -> bool:
+    def step(self, unless: Callable[[], object] = lambda: False) -> bool:
         """One decode for all replies, whose events then wait in their streams: for a caller that reads many at once.
 
         One thread decodes at a time; another waits for its turn.
 
         Args:
-            unless: asked when its turn has come; where it says True, nothing is decoded.
+            unless: asked when its turn has come; where that is true, nothing is decoded.
 
         Returns:
             Whether a reply is still being generated.
@@ -311,7 +311,8 @@ class Engine:
             ContextError: the engine is closed.
         """
         with self._decoding:
-            self._check_open()
+            if self._closed:
+                self._check_open()
             if unless():
                 return True
             try:
@@ -319,7 +320,8 @@ class Engine:
             except BaseException:
                 self._scheduler.close(ContextError("an error or an interrupt ended all replies: ask again"))
                 raise
-        self._settle()
+        if self._scheduler.notices:
+            self._settle()
         return unfinished
 
     @property

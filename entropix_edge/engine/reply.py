@@ -72,7 +72,7 @@ class ReplyStream:
 
     def __init__(
         self,
-        step: Callable[[Callable[[], bool]], object],
+        step: Callable[[Callable[[], object]], object],
         drop: Callable[[Job], None],
         job: Job,
         emitted: deque[Event],
@@ -91,8 +91,8 @@ class ReplyStream:
         self._emitted = emitted
         self._judge = judge
         self._events: list[Event] = []
-        self._start_time = self._last_time = time.perf_counter()
-        self._first_time = 0.0
+        self._start_time = time.perf_counter()
+        self._first_time = self._last_time = 0.0
 
     @property
     def ended(self) -> bool:
@@ -132,8 +132,8 @@ class ReplyStream:
         Raises:
             EntropixError: the generation failed.
         """
-        while self._emitted:
-            yield self._take()
+        while self._emitted and (event := self._next()):
+            yield event
         if self._job.error:
             raise self._job.error
 
@@ -153,29 +153,30 @@ class ReplyStream:
         return iter(self._next, None)
 
     def _next(self) -> Event | None:
-        while not self._emitted:
+        emitted = self._emitted
+        while not emitted:
             if not self._job.ended:
-                self._step(self._has_news)
-            elif not self._emitted:  # what another thread's decode brought came before the end
+                self._step(emitted.__len__)
+            elif not emitted:  # what another thread's decode brought came before the end
                 if self._job.error:
                     raise self._job.error
                 return None
-        return self._take()
-
-    def _has_news(self) -> bool:
-        return bool(self._emitted) or self._job.ended
-
-    def _take(self) -> Event:
-        event = self._emitted[0]
-        confidence = None
-        if self._judge and isinstance(event, TokenEvent) and event.finish_reason:
-            confidence, self._judge = self._judge([*self._events, event]), None
-        event = confidence or self._emitted.popleft()
-        now = time.perf_counter()
-        self._first_time = self._first_time or now
-        self._last_time = now
+        event = emitted.popleft()
+        if not self._first_time:
+            self._first_time = time.perf_counter()
+        if isinstance(event, TokenEvent) and event.finish_reason:
+            event = self._last(event)
         self._events.append(event)
         return event
+
+    def _last(self, event: TokenEvent) -> Event:
+        """Note that the reply is whole; what is known of it comes before its last event."""
+        self._last_time = time.perf_counter()
+        judge, self._judge = self._judge, None
+        confidence = judge([*self._events, event]) if judge else None
+        if confidence:
+            self._emitted.appendleft(event)
+        return confidence or event
 
     def cancel(self) -> None:
         """End the reply before the next decode; its last event has the finish reason `cancelled`."""
@@ -195,7 +196,8 @@ class ReplyStream:
             pass
         tokens = tuple(event for event in self._events if isinstance(event, TokenEvent))
         side_events = tuple(event for event in self._events if not isinstance(event, TokenEvent))
-        first = self._first_time or self._last_time
+        last = self._last_time or time.perf_counter()
+        first = self._first_time or last
         return Reply(
             text=self.text,
             events=tokens,
@@ -206,7 +208,7 @@ class ReplyStream:
             cached_tokens=self.cached_tokens,
             decoded_tokens=self.decoded_tokens,
             prompt_seconds=first - self._start_time,
-            generation_seconds=self._last_time - first,
+            generation_seconds=last - first,
         )
 
     def __enter__(self) -> Self:

@@ -34,11 +34,13 @@ def is_left_alone(candidate: Candidate, rule: CheckRule, vocabulary: Vocabulary)
         rule: which numbers are checked.
         vocabulary: of the model.
     """
-    watch = NumberWatch(rule, vocabulary, ())
+    written: list[int] = []
+    watch = NumberWatch(rule, vocabulary, written)
     for token, entropy in zip(candidate.tokens.id.tolist(), candidate.tokens.entropy.tolist(), strict=True):
         if watch.wrong_number(token):
             return False
-        watch.see(token, entropy)
+        written.append(token)
+        watch.see(entropy)
     return True
 
 

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from ..types import Cell
 
 
+_new = tuple.__new__  # what a named tuple's own way to be made comes to, without a function of Python's
+
+
 class AttentionTap:
     """Reduces the attention of wanted rows to metrics, in the scheduler's own thread.
 
@@ -58,7 +61,8 @@ class AttentionTap:
         self._results = np.zeros((rows, 4), np.float64)
         self._state = self._make_state(flash)
         # a number through a memoryview touches a fraction of the code that an array's own way does
-        self._slots, self._places, self._sums = self._state.data, self._tokens.data, self._results.data
+        self._slots, self._places, self._sums = self._state.data, self._tokens.data, self._results.ravel().data
+        self._parts = parts
         self.callback = ctypes.cast(native.TAP.address("observe"), llama.ggml_backend_sched_eval_callback)
         self.user_data = ctypes.c_void_p(self._state.ctypes.data)
 
@@ -109,7 +113,7 @@ class AttentionTap:
         state[layout.LAYERS_SEEN] = 0
         state[layout.ROWS_SEEN] = 0
         state[layout.FAULT] = 0
-        if self._done.size:
+        if self._parts:
             self._place_in_parts(tokens, batch)
 
     def _place_in_parts(self, tokens: Sequence[int], batch: Sequence[Cell]) -> None:
@@ -138,14 +142,14 @@ class AttentionTap:
             seen = self._slots[layout.ROWS_SEEN] // rows
             raise ContextError(f"this model's attention cannot be read: {seen} of {n_layers} wanted layers show it")
         sums, found = self._sums, []
-        for slot in range(rows):
+        for start in range(0, 4 * rows, 4):
             means = (
-                sums[slot, 0] / n_layers,
-                sums[slot, 1] / n_layers,
-                sums[slot, 2] / n_layers,
-                sums[slot, 3] / n_layers,
+                sums[start] / n_layers,
+                sums[start + 1] / n_layers,
+                sums[start + 2] / n_layers,
+                sums[start + 3] / n_layers,
             )
-            found.append(AttentionMetrics(*means))
+            found.append(_new(AttentionMetrics, means))
         return found
 
 

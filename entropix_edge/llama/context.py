@@ -34,6 +34,7 @@ _FLASH = {
     "off": llama.LLAMA_FLASH_ATTN_TYPE_DISABLED,
 }
 _ABORTED = 2
+_new = tuple.__new__  # what a named tuple's own way to be made comes to, without a function of Python's
 _NO_ABORT = llama.ggml_abort_callback()  # a null pointer
 
 
@@ -159,7 +160,7 @@ class Context:
         self._tap = self.tap  # llama.cpp holds its address until the end
         self._stack = contextlib.ExitStack()
         watch_for_forks(self)
-        errors = fresh_errors()
+        self._errors = errors = fresh_errors()
         handle = llama.llama_init_from_model(model.handle, params)
         if not handle:
             reason = "; ".join(list(errors)[:2]) or "llama.cpp gives no reason"
@@ -222,7 +223,7 @@ class Context:
         """
         if not 0 < len(cells) <= self.n_batch:
             raise ContextError(f"{len(cells)} tokens do not fit a batch of {self.n_batch}")
-        if self._watch():  # llama.cpp asks only during long decodes
+        if self._watch.asked(None):  # llama.cpp asks only during long decodes
             self._watch.settle()
             return None
         wanted = self._batch.fill(cells)
@@ -236,7 +237,9 @@ class Context:
             has_computed()
         if self.tap:
             self.tap.expect(wanted, cells)
-        errors = fresh_errors()
+        errors = self._errors
+        if errors:
+            errors.clear()
         start = time.perf_counter()
         code = llama.llama_decode(self.handle, self._batch.struct)
         if code == _ABORTED:
@@ -248,9 +251,9 @@ class Context:
             reason = "the context is full" if code == 1 else "; ".join(list(errors)[:2]) or f"code {code}"
             raise ContextError(f"llama.cpp could not decode {len(cells)} tokens: {reason}")
         seen = self._attention() if self.tap and wanted else None
-        rows = []
-        for number, index in enumerate(wanted):
-            rows.append(Row(self._logits(index), seen[number] if seen else None))
+        rows: list[Row] = []
+        for index in wanted:
+            rows.append(_new(Row, (self._logits(index), seen[len(rows)] if seen else None)))
         self.decode_seconds += time.perf_counter() - start  # what a device still computes is waited for in `_logits`
         return rows
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import re
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import llama_cpp.llama_cpp as llama
 
@@ -13,7 +13,7 @@ from ..errors import ModelFileError
 from .lifetime import Handle, forget_handles
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
 _NO_TOKEN = -1
 _RARE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\U00040000-\U0010ffff]")
@@ -29,6 +29,25 @@ _RUN = re.compile(  # of white space, of what is no sign of ASCII, of what is no
 )
 
 
+_Value = TypeVar("_Value")
+
+
+class _Remembered(dict[int, _Value]):
+    """What a function says of the tokens met so far: a call into C costs 10 µs and more, and this not one of Python's.
+
+    Args:
+        function: of a token.
+    """
+
+    def __init__(self, function: Callable[[int], _Value]) -> None:
+        super().__init__()
+        self._function = function
+
+    def __missing__(self, token: int) -> _Value:
+        found = self[token] = self._function(token)
+        return found
+
+
 class Vocabulary:
     """The tokenizer of an open model. Valid as long as the model is open; then methods raise a ContextError."""
 
@@ -38,8 +57,10 @@ class Vocabulary:
         self._handle = handle
         self._absent = absent  # "bos", "eos": llama.cpp takes another token where the file names one that is not there
         self.size: int = llama.llama_vocab_n_tokens(handle)
-        self._pieces: dict[int, bytes] = {}  # of tokens met so far, like `_ends`: a call into C costs 10 µs and more
-        self._ends: dict[int, bool] = {}
+        self.piece: Callable[[int], bytes] = _Remembered(self._piece).__getitem__
+        """The bytes that a token adds to a text; none for a control token."""
+        self.is_end: Callable[[int], bool] = _Remembered(self._is_end).__getitem__
+        """Whether a token ends the model's turn."""
         self._special: dict[int, bool] = {}
         self.thinking = self._thinking_tags()
 
@@ -144,18 +165,11 @@ class Vocabulary:
         opening, closing = tags
         return (opening[0], closing[0]) if len(opening) == len(closing) == 1 else None
 
-    def piece(self, token: int) -> bytes:
-        """The bytes that a token adds to a text; none for a control token."""
-        known = self._pieces.get(token)
-        if known is None:
-            known = self._pieces[token] = self._piece(token, special=False)
-        return known
-
     def label(self, token: int) -> str:
         """A token as a person would name it; control tokens included."""
         return self._piece(token, special=True).decode("utf-8", "replace")
 
-    def _piece(self, token: int, *, special: bool) -> bytes:
+    def _piece(self, token: int, *, special: bool = False) -> bytes:
         room = 64
         while True:
             buffer = ctypes.create_string_buffer(room)
@@ -164,14 +178,11 @@ class Vocabulary:
                 return buffer.raw[:count]
             room = -count
 
-    def is_end(self, token: int) -> bool:
-        """Whether a token ends the model's turn."""
-        known = self._ends.get(token)
-        if known is None:
-            known = self._ends[token] = bool(llama.llama_vocab_is_eog(self._handle, token))
-            if known and "eos" in self._absent and token == llama.llama_vocab_eos(self._handle):
-                known = self._ends[token] = self.is_control(token)
-        return known
+    def _is_end(self, token: int) -> bool:
+        ends = bool(llama.llama_vocab_is_eog(self._handle, token))
+        if ends and "eos" in self._absent and token == llama.llama_vocab_eos(self._handle):
+            return self.is_control(token)
+        return ends
 
     def is_control(self, token: int) -> bool:
         """Whether a token steers the model rather than standing for text."""

@@ -45,10 +45,9 @@ def describe(logits: Logits, position: int) -> Distribution:
     Raises:
         MetricsError: the row is not a distribution (NaN, +inf, or no finite value).
     """
-    size = logits.size
-    scratch = native.scratch(size)
-    best = native.KERNELS.describe(scratch.address_of(logits), size, scratch.address)
-    maximum, log_total, entropy, varentropy = scratch.described()
+    scratch = native.scratch(logits)
+    best = native.KERNELS.describe(scratch.row, scratch.size, scratch.address)
+    maximum, log_total, entropy, varentropy = scratch.described.tolist()
     native.give_back(scratch)
     if not (entropy < math.inf and varentropy < math.inf):
         raise MetricsError(_complaint(logits, position))

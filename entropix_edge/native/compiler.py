@@ -23,8 +23,10 @@ _TYPES = {
     ctypes.c_bool: types.boolean,
 }
 
-# All that the code may call by name: C's own mathematics and memory functions.
-_EXTERNAL = re.compile(r"(llvm\..*|mem(set|cpy|move)|(exp|log|floor)f?)$")
+# All that the code may call by name: C's own mathematics and memory functions, and Python's for numbers as objects.
+_EXTERNAL = re.compile(
+    r"(llvm\..*|mem(set|cpy|move)|(exp|log|floor)f?|PyLong_(AsVoidPtr|FromLongLong)|PyFloat_AsDouble)$"
+)
 
 # What numba's runtime does where a function raised, or where memory that was allocated is freed.
 _NEVER_CALLED = re.compile(r"(Py\w+|numba_\w+|NRT_(Free|MemInfo_call_dtor))$")

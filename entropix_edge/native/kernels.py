@@ -15,7 +15,7 @@ import numpy as np
 from numba import njit
 
 from .elementary import BLOCK, FLAGS, FLOOR, PLAIN, exp
-from .pointers import doubles_at, floats_at, words_at
+from .pointers import as_double, as_word, doubles_at, floats_at, from_word, words_at
 from .scratch import (
     COUNT,
     ENTROPY,
@@ -250,10 +250,8 @@ def _survivors(
         count = min(limit, count * 8)
 
 
-# --- the C functions: `signatures.SIGNATURES` -----------------------------------------------------
-
-
-def describe(logits, size, scratch):
+@njit(**PLAIN)
+def _describe(logits, size, scratch):
     """The first index of the maximum; in the results maximum, log-sum-exp (nats), entropy (bits), varentropy (bits²).
 
     Two passes: the maximum; then the sums. A NaN, a +inf or a row of −inf makes them NaN, which the caller looks for.
@@ -272,7 +270,8 @@ def describe(logits, size, scratch):
     return best
 
 
-def draw(logits, size, maximum, temperature, top_k, top_p, min_p, uniform, scratch):
+@njit(**PLAIN)
+def _draw(logits, size, maximum, temperature, top_k, top_p, min_p, uniform, scratch):
     """Inverse-CDF draw from the survivors, the most probable first.
 
     With `uniform` in [0, 1) the token's index; with 1, all survivors are there, their number and mass in the results.
@@ -294,3 +293,30 @@ def draw(logits, size, maximum, temperature, top_k, top_p, min_p, uniform, scrat
         if cumulative > target:
             return indices[i]
     return indices[kept - 1]
+
+
+# --- the C functions: `signatures.SIGNATURES` -----------------------------------------------------
+
+
+def describe(_self, arguments, _count):
+    """`_describe` of numbers that are objects; so is the result."""
+    given = words_at(arguments)
+    return from_word(_describe(as_word(given[0]), as_word(given[1]), as_word(given[2])))
+
+
+def draw(_self, arguments, _count):
+    """`_draw` of numbers that are objects; so is the result."""
+    given = words_at(arguments)
+    return from_word(
+        _draw(
+            as_word(given[0]),
+            as_word(given[1]),
+            as_double(given[2]),
+            as_double(given[3]),
+            as_word(given[4]),
+            as_double(given[5]),
+            as_double(given[6]),
+            as_double(given[7]),
+            as_word(given[8]),
+        )
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import json
 from functools import cache
@@ -38,6 +39,29 @@ def link(code: bytes, functions: Iterable[str]) -> dict[str, int]:
     engine.add_object_file(llvm.ObjectFileRef.from_data(machine_code))
     engine.finalize_object()
     return {name: engine.get_function_address(symbol) for name, symbol in symbols.items()}
+
+
+class _MethodDef(ctypes.Structure):
+    """PyMethodDef."""
+
+    _fields_ = (
+        ("name", ctypes.c_char_p),
+        ("function", ctypes.c_void_p),
+        ("flags", ctypes.c_int),
+        ("doc", ctypes.c_char_p),
+    )
+
+
+_METH_FASTCALL = 0x80
+_definitions: list[_MethodDef] = []  # that functions point at
+
+
+def builtin(name: str, address: int) -> Any:
+    """Machine code as a function of Python's own kind, see `signatures.BUILTIN`. It checks no argument."""
+    definition = _MethodDef(name.encode(), address, _METH_FASTCALL, None)
+    _definitions.append(definition)
+    make = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.POINTER(_MethodDef), ctypes.c_void_p, ctypes.c_void_p)
+    return make(("PyCFunction_NewEx", ctypes.pythonapi))(definition, None, None)
 
 
 def _digest(machine_code: bytes, symbols: Mapping[str, str]) -> str:

@@ -33,6 +33,11 @@ words_at = _pointer_to(types.int64)
 floats_at = _pointer_to(types.float32)
 doubles_at = _pointer_to(types.float64)
 
+# Numbers from and to objects of Python's, by its stable C API.
+as_word = types.ExternalFunction("PyLong_AsVoidPtr", _word(_word))
+as_double = types.ExternalFunction("PyFloat_AsDouble", types.float64(_word))
+from_word = types.ExternalFunction("PyLong_FromLongLong", _word(_word))
+
 
 @intrinsic
 def tensor_get(typing_context, address, tensor, destination, offset, n_bytes):

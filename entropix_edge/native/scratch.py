@@ -57,63 +57,70 @@ def top_maxima_at(scratch: int, size: int) -> int:
 
 
 class Scratch:
-    """A scratch for rows of up to so many logits, and the address of the row that was looked at last.
+    """A scratch for rows of up to so many logits, and where the row is that was looked at last.
 
     Attributes:
         n_vocab: logits of the longest row.
         address: where it begins.
+        logits: the row that it is for.
+        row: where that begins.
+        size: how many logits it has.
+        described: what `describe` left: maximum, log-sum-exp, entropy, varentropy.
     """
 
-    __slots__ = ("_described", "_results", "_row", "_row_address", "_words", "address", "n_vocab")
+    __slots__ = ("_results", "_words", "address", "described", "logits", "n_vocab", "row", "size")
 
     def __init__(self, n_vocab: int) -> None:
         self.n_vocab = n_vocab
         n_bytes = top_maxima_at(0, n_vocab) + 4 * folded(folded(n_vocab))
         self._words: npt.NDArray[np.float64] = np.empty(-(-n_bytes // 8), np.float64)
         self._results: memoryview = self._words[:8].data
-        self._described: memoryview = self._words[: VARENTROPY + 1].data
+        self.described: memoryview = self._words[: VARENTROPY + 1].data
         self.address: int = self._words.ctypes.data
-        self._row: npt.NDArray[np.float32] | None = None
-        self._row_address = 0
+        self.logits: npt.NDArray[np.float32] | None = None
+        self.row = self.size = 0
 
-    def described(self) -> list[float]:
-        """What `describe` left: maximum, log-sum-exp, entropy, varentropy."""
-        return self._described.tolist()
-
-    def survivors(self, size: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], float]:
-        """What `draw` left, for a row of so many logits: copies of the indices and weights, and the weights' sum."""
-        count, mass = _DRAWN(self._results)
-        weights, indices = weights_at(0) // 8, indices_at(0, size) // 8
-        words = self._words
-        return words[indices : indices + count].view(np.int64).copy(), words[weights : weights + count].copy(), mass
-
-    def address_of(self, logits: npt.NDArray[np.float32]) -> int:
-        """Where a row begins. Asking numpy costs more than what is done there; mostly it is the row of last time.
+    def look_at(self, logits: npt.NDArray[np.float32]) -> None:
+        """Be for another row.
 
         Raises:
             TypeError: it is not a contiguous row of float32, or empty.
         """
-        if logits is not self._row:
-            if logits.dtype != np.float32 or logits.strides != (4,) or not logits.size:
-                raise TypeError(
-                    "logits are a contiguous row of float32, "
-                    f"not {logits.dtype} of shape {logits.shape} with strides {logits.strides}"
-                )
-            self._row_address = logits.ctypes.data
-            self._row = logits
-        return self._row_address
+        if logits.dtype != np.float32 or logits.strides != (4,) or not logits.size:
+            raise TypeError(
+                "logits are a contiguous row of float32, "
+                f"not {logits.dtype} of shape {logits.shape} with strides {logits.strides}"
+            )
+        self.row, self.size, self.logits = logits.ctypes.data, logits.size, logits
+
+    def survivors(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], float]:
+        """What `draw` left: copies of the indices and weights, and the weights' sum."""
+        count, mass = _DRAWN(self._results)
+        weights, indices = weights_at(0) // 8, indices_at(0, self.size) // 8
+        words = self._words
+        return words[indices : indices + count].view(np.int64).copy(), words[weights : weights + count].copy(), mass
 
 
 _idle: list[Scratch] = []  # as many as threads ever needed at once; one of each thread's own costs more to look up
 
 
-def scratch(n_vocab: int) -> Scratch:
-    """A scratch for rows of so many logits that is nobody else's until it is given back."""
+def scratch(logits: npt.NDArray[np.float32]) -> Scratch:
+    """A scratch for a row of logits that is nobody else's until it is given back.
+
+    Mostly it is the one that was for this row before: asking numpy costs more than what is done there.
+
+    Raises:
+        TypeError: it is not a contiguous row of float32, or empty.
+    """
     try:
         found = _idle.pop()
     except IndexError:
-        return Scratch(n_vocab)
-    return found if found.n_vocab >= n_vocab else Scratch(n_vocab)
+        found = Scratch(logits.size)
+    if found.logits is not logits:
+        if found.n_vocab < logits.size:
+            found = Scratch(logits.size)
+        found.look_at(logits)
+    return found
 
 
 give_back: Callable[[Scratch], None] = _idle.append

@@ -12,8 +12,8 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from . import cache
-from .link import link
-from .signatures import SIGNATURES
+from .link import builtin, link
+from .signatures import BUILTIN, SIGNATURES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -43,7 +43,9 @@ class Unit:
         if signature is None:
             raise AttributeError(function)
         # the interpreter's lock stays held: calls are short, and giving it away takes longer than some of them
-        called = ctypes.PYFUNCTYPE(*signature)(self.address(function))
+        address = self.address(function)
+        is_builtin = signature is BUILTIN
+        called = builtin(function, address) if is_builtin else ctypes.PYFUNCTYPE(*signature)(address)
         setattr(self, function, called)
         return called
 

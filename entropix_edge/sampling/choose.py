@@ -32,7 +32,9 @@ class Prediction(NamedTuple):
 
     def logprob(self, token: int) -> float:
         """Natural logarithm of a token's probability at temperature 1."""
-        return self.logits.item(token) - self.distribution.log_total
+        distribution = self.distribution
+        logit = distribution.maximum if token == distribution.best else self.logits.item(token)
+        return logit - distribution.log_total
 
     def surprisal(self, token: int) -> float:
         """−log2 of a token's probability at temperature 1, in bits."""

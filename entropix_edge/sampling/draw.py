@@ -31,8 +31,8 @@ def draw(logits: Logits, distribution: Distribution, settings: SamplerSettings, 
     """
     if settings.temperature == 0:
         return distribution.best
-    scratch = native.scratch(logits.size)
-    token = _draw(logits, distribution, settings, uniform, scratch)
+    scratch = native.scratch(logits)
+    token = _draw(distribution, settings, uniform, scratch)
     native.give_back(scratch)
     return token
 
@@ -43,21 +43,18 @@ def survivors(
     """The token ids that survive the filters, best first, and their renormalised probabilities."""
     if settings.temperature == 0:
         return np.array([distribution.best]), np.ones(1)
-    size = logits.size
-    scratch = native.scratch(size)
-    _draw(logits, distribution, settings, 1.0, scratch)
-    indices, weights, mass = scratch.survivors(size)
+    scratch = native.scratch(logits)
+    _draw(distribution, settings, 1.0, scratch)
+    indices, weights, mass = scratch.survivors()
     native.give_back(scratch)
     return indices, weights / mass
 
 
-def _draw(
-    logits: Logits, distribution: Distribution, settings: SamplerSettings, uniform: float, scratch: native.Scratch
-) -> int:
+def _draw(distribution: Distribution, settings: SamplerSettings, uniform: float, scratch: native.Scratch) -> int:
     temperature, top_k, top_p, min_p = settings
     token: int = native.KERNELS.draw(
-        scratch.address_of(logits),
-        logits.size,
+        scratch.row,
+        scratch.size,
         distribution.maximum,
         temperature,
         top_k,

@@ -23,9 +23,11 @@ class Policy(Protocol):
 
     Attributes:
         acts: whether it may pause, fork, rewind and leave loops; else it only chooses tokens.
+        remembers: whether it is to be told of every token.
     """
 
     acts: bool
+    remembers: bool
 
     def decide(self, strategy: Strategy, metrics: Metrics, *, after_pause: bool) -> Action:
         """The action in a quadrant of the table; `after_pause` tells whether the last token ends a pause."""
@@ -41,6 +43,7 @@ class _Stateless:
     """A policy that remembers nothing."""
 
     acts = False
+    remembers = False
 
     def __init__(self, preset: Preset) -> None:
         self._preset = preset

@@ -15,20 +15,23 @@ if TYPE_CHECKING:
 
 _Number = TypeVar("_Number", int, float)
 
+# An enumeration's own members cost more to reach, at every token.
+_ARGMAX, _BRANCH, _PAUSE, _RESAMPLE, _ADAPTIVE = Strategy
+
 
 def classify(metrics: Metrics, preset: Preset) -> Strategy:
     """The quadrant in which the metrics fall. Every comparison is strict; on a border it is ADAPTIVE."""
     entropy, varentropy = metrics.entropy, metrics.varentropy
     argmax, branch, pause, resample = preset.argmax, preset.branch, preset.pause, preset.resample
     if entropy < argmax.entropy_below and varentropy < argmax.varentropy_below:
-        return Strategy.ARGMAX
+        return _ARGMAX
     if entropy < branch.entropy_below and varentropy > branch.varentropy_above:
-        return Strategy.BRANCH
+        return _BRANCH
     if entropy > pause.entropy_above and varentropy < pause.varentropy_below:
-        return Strategy.PAUSE
+        return _PAUSE
     if entropy > resample.entropy_above and varentropy > resample.varentropy_above:
-        return Strategy.RESAMPLE
-    return Strategy.ADAPTIVE
+        return _RESAMPLE
+    return _ADAPTIVE
 
 
 def plan(strategy: Strategy, metrics: Metrics, preset: Preset, *, after_pause: bool = False) -> Action:

@@ -27,9 +27,10 @@ class TextStream:
 
         Once a stop string is complete `stopped` is True, and the text ends before it.
         """
-        data = self._bytes + piece
-        text, used = codecs.utf_8_decode(data, "replace", False)
-        self._bytes = data[used:]
+        try:
+            text = piece.decode() if not self._bytes else self._decoded(piece)
+        except UnicodeDecodeError:
+            text = self._decoded(piece)
         if not self._stop:
             return text
         self._held += text
@@ -41,6 +42,13 @@ class TextStream:
             text, self._held = self._held[:start], ""
             return text
         return self._release(len(self._held) - self._partial())
+
+    def _decoded(self, piece: bytes) -> str:
+        """The characters that are whole with these bytes; most tokens are whole themselves."""
+        data = self._bytes + piece
+        text, used = codecs.utf_8_decode(data, "replace", False)
+        self._bytes = data[used:]
+        return text
 
     def copy(self) -> TextStream:
         """The same state, independent of this one."""
