@@ -11,7 +11,11 @@ from pathlib import Path
 import pytest
 
 from entropix_edge.cli import run
+from entropix_edge.confidence import Fits, as_toml, load_fits
+from entropix_edge.evaluation.judged import fit_recorded, judged_answers
 from entropix_edge.evaluation.results import read_results
+from entropix_edge.evaluation.samples import read_samples
+from entropix_edge.evaluation.statistics import auroc
 from entropix_edge.evaluation.summary import markdown, summarise
 
 CHECKOUT = Path(__file__).parents[1]
@@ -100,3 +104,20 @@ def test_a_table_is_what_its_command_prints(
 
 def test_there_are_such_tables() -> None:
     assert REPLAYS
+
+
+def test_what_is_said_of_the_confidence_is_what_the_summaries_give() -> None:
+    page = (CHECKOUT / "docs" / "EVALUATION.md").read_text("utf-8")
+    folder = CHECKOUT / "docs" / "results" / "candidates"
+    fitted, kept_apart = (
+        judged_answers(read_samples(folder / f"gsm8k-{part}-qwen2.5-coder-0.5b.jsonl.gz"), "greedy") for part in "ac"
+    )
+    (shipped,) = load_fits(str(fitted.source["fingerprint"]), None).of("greedy")
+    again = fit_recorded(fitted, None, answer="last-number", least=200)
+    assert as_toml(Fits(None, (again,)), "") == as_toml(Fits(None, (shipped,)), ""), "run `calibrate --from-recording`"
+    given = [(shipped.probability(each.features), each.right) for each in kept_apart.answers]
+    kept = [(value, right) for value, right in given if value is not None]
+    found = auroc(*zip(*kept, strict=True))
+    assert found
+    assert "{:.3f} ({:.3f} to {:.3f})".format(*found) in page, "run `scripts/confidence.py`"
+    assert f"| {len(given)} | {100 * len(kept) / len(given):.0f} % |" in page
