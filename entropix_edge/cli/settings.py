@@ -31,6 +31,7 @@ _NOT_HERE = {
     "nohistory": "start `chat` with --no-save",
     "repeat_penalty": "the preset's own guard ends loops: see loop.span, loop.repeats and loop.bans",
     "repeat_last_n": "the preset's own guard ends loops: see loop.span, loop.repeats and loop.bans",
+    "rpc": "start `chat` with --rpc",
     "mirostat": "the strategies of the preset stand in its place",
 }
 _FLAGS: dict[str, tuple[dict[str, Any], str]] = {
@@ -71,7 +72,7 @@ class Settings:
     def names(self, options: Options) -> list[str]:
         """All that can be set, thresholds and coefficients apart."""
         fields = (field for group in _GROUPS for field in getattr(options, group)._fields)
-        return sorted({*fields, *_FLAGS, *_CHOICES, *THINKING, "attention", "system"} - {"changes"})
+        return sorted({*fields, *_FLAGS, *_CHOICES, *THINKING, "attention", "system"} - {"changes", *_NOT_HERE})
 
     def change(self, options: Options, name: str, value: str) -> Change:
         """Options with one changed.
