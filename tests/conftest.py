@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,10 @@ os.environ.setdefault("GGML_NO_BACKTRACE", "1")
 
 CHECKOUT = Path(__file__).parents[1]
 DEFAULT_MODEL_FILE = CHECKOUT / "models" / "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell leaves it to a job in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # else no process of the suite could be interrupted
 
 
 @pytest.fixture(scope="session")
