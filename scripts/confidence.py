@@ -26,8 +26,10 @@ from entropix_edge.evaluation.fitting import (
 )
 from entropix_edge.evaluation.judged import fit_recorded, judged_answers
 from entropix_edge.evaluation.samples import Sample, read_samples
-from entropix_edge.evaluation.statistics import auroc
+from entropix_edge.evaluation.statistics import auroc, wilson
 from entropix_edge.evaluation.summary import markdown_table
+from entropix_edge.render.canvas import drawing, encoded, new_figure
+from entropix_edge.render.charts import coverage, reliability
 
 ATTENTION = ("mean_agreement", "mean_attention_varentropy", "mean_attention_entropy", "mean_interaction_strength")
 SHARES = (0.1, 0.25, 0.5, 0.75, 1.0)
@@ -118,28 +120,13 @@ def quality_table(fit: Fit, tested: list[Judged]) -> tuple[str, np.ndarray, np.n
 
 def draw(path: Path, probabilities: np.ndarray, right: np.ndarray) -> None:
     """The reliability diagram and the risk-coverage curve."""
-    import matplotlib as mpl
-
-    mpl.use("svg")
-    mpl.rcParams.update({"svg.hashsalt": "confidence", "svg.fonttype": "none", "font.size": 9})
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(1, 2, figsize=(8.4, 4))
-    rows = bins(probabilities, right)
-    axes[0].plot([0, 1], [0, 1], color="0.7", linewidth=1)
-    axes[0].plot(rows[:, 0], rows[:, 1], "o-", color="C0")
-    axes[0].set(xlabel="probability that is given", ylabel="share of right answers", xlim=(0, 1), ylim=(0, 1))
-    axes[0].set_title("Reliability: tenths of the answers")
-    covered = risk_coverage(probabilities, right)
-    axes[1].plot(covered[:, 0], covered[:, 1], color="C0", label="the surest")
-    axes[1].axhline(right.mean(), color="0.7", linewidth=1, label="at random")
-    best = np.minimum(1, right.mean() / covered[:, 0])
-    axes[1].plot(covered[:, 0], best, color="0.7", linestyle=":", label="if it knew")
-    axes[1].set(xlabel="share of questions answered", ylabel="share of right answers", xlim=(0, 1), ylim=(0, 1.02))
-    axes[1].set_title("Risk and coverage")
-    axes[1].legend(frameon=False)
-    figure.tight_layout()
-    figure.savefig(path, metadata={"Date": None})
+    with drawing():
+        figure = new_figure(8.4, 4)
+        left, right_side = figure.subplots(1, 2)
+        rows = bins(probabilities, right)
+        reliability(left, rows, [wilson(share * count, int(count)) for _mean, share, count in rows])
+        coverage(right_side, risk_coverage(probabilities, right))
+        path.write_bytes(encoded(figure, "svg"))
 
 
 def main() -> None:

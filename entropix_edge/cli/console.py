@@ -24,9 +24,9 @@ def console(*, colour: bool | None = None) -> Console:
     return _console(stderr=True, soft_wrap=True, force_terminal=colour)
 
 
-def output() -> Console:
-    """Standard output, for results. Where it is no terminal, nothing is cut or wrapped to a width."""
-    return _console()
+def output(*, colour: bool | None = None) -> Console:
+    """Standard output, for results. Where it is no terminal, nothing is cut or wrapped to a width. Colour as above."""
+    return _console(force_terminal=colour)
 
 
 def _console(**options: Any) -> Console:

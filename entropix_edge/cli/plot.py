@@ -1,60 +1,77 @@
-"""`entropix-edge plot`: traces, calibrations and evaluations as pictures."""
-
-from __future__ import annotations
+"""`entropix-edge plot`: a trace in the terminal, as a picture or as a page; what an evaluation found."""
 
 import contextlib
-import os
 import sys
 import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import click
 
 from ..errors import ConfigError
-from .console import output, wants_colour
+from ..storage import write_whole
+from .console import output, plain, wants_colour
 from .options import takes, verbose_option
-from .plot_sources import source_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from ..render import Trace
+    from ..render.canvas import Figure, Format
 
-    from .plot_sources import Source
+# annotations are not deferred here: the options in them would be compiled anew at each start
 
-Form = Literal["terminal", "html", "svg", "png", "pdf"]
-_PICTURES = ("svg", "png", "pdf")
+_FORMATS = ("svg", "png", "pdf", "html")
+_CHARTS = {
+    "trace": ("timeline", "plane", "tree"),
+    "evaluation": ("accuracy", "reliability", "coverage", "escalation"),
+    "calibration": ("quantiles",),
+}
+_OF_ONE = ("timeline", "tree", "quantiles")
+_STANDARD = Path("-")  # input, or output
+_GZIP = b"\x1f\x8b"
+_LOG = b'{"settings": {'
 
 
-class _PlotOptions(NamedTuple):
+class _Source(NamedTuple):
+    """A file, and what messages call it."""
+
+    path: Path
+    name: str
+
+
+class PlotOptions(NamedTuple):
     """What is drawn, and where to."""
 
-    files: Annotated[tuple[str, ...], click.argument("files", nargs=-1, required=True)]
+    files: Annotated[
+        tuple[Path, ...],
+        click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, allow_dash=True)),
+    ]
+    chart: Annotated[
+        str | None,
+        click.option(
+            "--chart",
+            type=click.Choice([chart for charts in _CHARTS.values() for chart in charts]),
+            help="Of traces: timeline (of one), plane (of entropy and varentropy) or tree (of branches, of one). Of "
+            "evaluations: accuracy (against decoded tokens), reliability, coverage or escalation. Of a calibration: "
+            "quantiles. Default: timeline, plane for several traces, accuracy, quantiles.",
+        ),
+    ]
     out: Annotated[
         Path | None,
         click.option(
             "--out",
             type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
             metavar="FILE",
-            help="File to write; - for standard output.",
+            help="Where to; - for standard output. Without it a trace's timeline is drawn in the terminal.",
         ),
     ]
     form: Annotated[
-        Form | None,
+        str | None,
         click.option(
             "--format",
             "form",
-            type=click.Choice(get_args(Form)),
-            help="html: the text with every token's numbers, to be opened in a browser; svg, png, pdf: pictures. "
-            "Default: by the name of --out; without --out, terminal.",
-        ),
-    ]
-    chart: Annotated[
-        str | None,
-        click.option(
-            "--chart",
-            metavar="NAME",
-            help="Which picture, where a file has several: timeline, plane or tree of a trace; accuracy of results; "
-            "reliability or risk of recordings; quantiles of a calibration. Default: all that it has.",
+            type=click.Choice(_FORMATS),
+            help="Of the file; html is a page to look around in, of traces. Default: as the file's name ends.",
         ),
     ]
     color: Annotated[
@@ -63,128 +80,194 @@ class _PlotOptions(NamedTuple):
             "--color", type=click.Choice(["auto", "always", "never"]), default="auto", help="Colour in the terminal."
         ),
     ]
+    policy: Annotated[
+        str | None,
+        click.option(
+            "--policy", metavar="NAME", help="For reliability, coverage and escalation: whose answers, of several."
+        ),
+    ]
+    extractor: Annotated[
+        str | None,
+        click.option(
+            "--extractor",
+            metavar="NAME",
+            help="For reliability and coverage: the kind of the answers, where the recording does not say.",
+        ),
+    ]
+    escalate: Annotated[
+        Path | None,
+        click.option(
+            "--escalate",
+            type=click.Path(path_type=Path, exists=True, dir_okay=False),
+            metavar="FILE",
+            help="For escalation: the larger model's recording on the same problems.",
+        ),
+    ]
+    by: Annotated[
+        str,
+        click.option(
+            "--by",
+            default="summed_entropy",
+            metavar="FEATURE",
+            help="For escalation: which replies are least sure. Default: summed_entropy.",
+        ),
+    ]
 
 
 @click.command("plot")
-@takes(options=_PlotOptions)
+@takes(options=PlotOptions)
 @verbose_option
-def command(options: _PlotOptions) -> None:
-    """Draw FILES.
+def command(options: PlotOptions) -> None:
+    """Draw a trace, an evaluation or a calibration.
 
-    A trace (of generate --trace, or exported from the page of serve) is drawn as its timeline in the terminal, as a
-    page of its own, or as a picture: timeline, plane of entropy and varentropy, tree of branches. Several traces share
-    one plane. Results of eval are drawn as accuracy against cost, recordings of eval --record as reliability and as
-    risk against coverage, presets that calibrate fitted as quantiles. - reads standard input.
+    FILES are traces of `generate --trace` (- reads one from standard input); or results of `eval`, its recordings, or
+    summaries of these; or a file that `calibrate` wrote. A trace alone is drawn in the terminal. With --out all are
+    drawn as pictures, by matplotlib, and traces as an HTML page too, which shows what `serve` shows of a reply.
     """
     form = _form(options)
-    sources = _sources(options.files)
-    if form == "terminal":
-        _in_terminal(sources, options)
-    elif form == "html":
-        _write(options, _page(sources).encode())
-    else:
-        _write(options, _picture(sources, form, options.chart))
+    with _sources(options.files) as sources:
+        what = _what(sources[0].path)
+        chart = _chart(options, what)
+        if what == "trace":
+            data = _of_traces(sources, chart, form, options.color)
+        elif form is None or form == "html":
+            raise click.UsageError(f"{sources[0].name} is no trace: it is drawn as a picture, --out FILE.svg")
+        else:
+            data = _picture(lambda: _figure_of_files([source.path for source in sources], chart, options), form)
+    if options.out == _STANDARD:
+        sys.stdout.buffer.write(data)
+    elif options.out:
+        write_whole(options.out, [data], durable=False)
 
 
-def _form(options: _PlotOptions) -> Form:
-    """What to write; said before anything is read."""
-    for name in options.files:
-        if options.out is not None and name != "-" and _same(options.out, Path(name)):
-            raise click.UsageError(f"--out {options.out} is what is to be drawn: give another file")
-    if options.chart and options.form in ("terminal", "html"):
-        raise click.UsageError(f"--chart and --format {options.form} do not go together: charts are svg, png or pdf")
+# --- what is asked for --------------------------------------------------------------------------------
+
+
+def _form(options: PlotOptions) -> "Format | Literal['html'] | None":
+    """The format of the picture; None where it is drawn in the terminal."""
+    for path in options.files:
+        if options.out and path != _STANDARD and _same(options.out, path):
+            raise click.UsageError(f"--out {plain(str(options.out))} is what is to be drawn: give another file")
     if options.out is None:
-        if options.form not in (None, "terminal"):
-            raise click.UsageError(f"--format {options.form} needs --out: a file, or - for standard output")
-        return "terminal"
-    if options.form is not None:
-        if options.form == "terminal":
-            raise click.UsageError("--format terminal and --out do not go together: it is drawn in the terminal")
-        return options.form
-    suffix = options.out.suffix.removeprefix(".").lower()
-    if suffix not in ("html", *_PICTURES):
-        raise click.UsageError(f"--out {options.out} does not say what to draw: give --format html, svg, png or pdf")
-    return suffix  # type: ignore[return-value]
+        if options.form:
+            raise click.UsageError(f"--format {options.form} is of a file: name one with --out, - for standard output")
+        return None
+    ending = options.out.suffix.removeprefix(".").lower()
+    form = options.form or ending
+    if form not in _FORMATS:
+        shown, endings = plain(str(options.out)), ", .".join(_FORMATS)
+        raise click.UsageError(f"--out {shown} names no format: end it in .{endings}, or give --format")
+    return form  # type: ignore[return-value]
 
 
 def _same(one: Path, other: Path) -> bool:
     return one.exists() and other.exists() and one.samefile(other)
 
 
-def _sources(files: Sequence[str]) -> list[Source]:
-    if files.count("-") > 1:
-        raise click.UsageError("- is given twice: standard input is read once")
-    return [_source(name) for name in files]
-
-
-def _source(name: str) -> Source:
-    with _on_disk(name) as (path, shown):
-        if not path.exists():
-            raise click.UsageError(f"{shown} does not exist: give a file, or - for standard input")
-        if path.is_dir():
-            raise click.UsageError(f"{shown} is a folder: give a file")
-        try:
-            return source_of(path, shown)
-        except ConfigError as error:  # where it was held meanwhile is nobody's matter
-            raise ConfigError(str(error).replace(str(path), shown)) from error
-
-
 @contextlib.contextmanager
-def _on_disk(name: str) -> Iterator[tuple[Path, str]]:
-    """A file, or standard input as one."""
-    if name != "-":
-        yield Path(name), name
-        return
-    if sys.stdin is None or sys.stdin.isatty():
-        raise click.UsageError("- reads standard input, which is a terminal: pipe a file into it")
+def _sources(files: Sequence[Path]) -> "Iterator[list[_Source]]":
+    """The files, of which one may be standard input; errors within call it that."""
+    if files.count(_STANDARD) > 1:
+        raise click.UsageError("- is given twice: standard input is read once")
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "standard input")
-        path.write_bytes(sys.stdin.buffer.read())
-        yield path, "standard input"
+        held = Path(folder, "input")
+        if _STANDARD in files:
+            if sys.stdin is None or sys.stdin.isatty():
+                raise click.UsageError("- reads standard input, which is a terminal: pipe a file into it")
+            data = sys.stdin.buffer.read()
+            held = held.with_suffix(".gz" if data.startswith(_GZIP) else "")
+            held.write_bytes(data)
+        try:
+            yield [
+                _Source(held, "standard input") if path == _STANDARD else _Source(path, plain(path.name))
+                for path in files
+            ]
+        except ConfigError as error:
+            raise ConfigError(str(error).replace(str(held), "standard input")) from error
 
 
-def _in_terminal(sources: Sequence[Source], options: _PlotOptions) -> None:
-    from ..render.timeline import draw
+def _what(path: Path) -> str:
+    """What a file holds, by its beginning."""
+    with path.open("rb") as file:
+        begin = file.read(len(_LOG))
+    if begin == _LOG or begin.startswith(_GZIP):
+        return "evaluation"
+    return "calibration" if begin.lstrip()[:1] in (b"#", b"[") or path.suffix == ".toml" else "trace"
 
-    width = output().width if sys.stdout.isatty() else int(os.environ.get("COLUMNS", "100"))
-    for source in sources:
-        if source.trace is None:
-            raise click.UsageError(f"{source.name} is {source.kind}: in the terminal traces are drawn; give --out")
-        out = output()
-        text = draw(source.trace, width)
-        if wants_colour(options.color):
+
+def _chart(options: PlotOptions, what: str) -> str:
+    """Which plot is meant."""
+    charts = _CHARTS[what]
+    if options.chart is None:
+        return "plane" if what == "trace" and len(options.files) > 1 else charts[0]
+    if options.chart not in charts:
+        raise click.UsageError(f"--chart {options.chart} is not of this {what}: it must be {', '.join(charts)}")
+    if options.chart in _OF_ONE and len(options.files) > 1:
+        raise click.UsageError(f"--chart {options.chart} draws one file, not {len(options.files)}")
+    return options.chart
+
+
+# --- drawing ------------------------------------------------------------------------------------------
+
+
+def _of_traces(sources: Sequence[_Source], chart: str, form: "Format | Literal['html'] | None", colour: str) -> bytes:
+    """Traces as a file; none where they were drawn in the terminal."""
+    from ..render import parse_trace
+
+    traces = [(source.name, parse_trace(source.path.read_bytes(), str(source.path))) for source in sources]
+    if form is None:
+        _show(traces, colour)
+        return b""
+    if form == "html":
+        from ..render.page import trace_page
+
+        return trace_page(traces).encode()
+    return _picture(lambda: _figure_of_traces(traces, chart), form)
+
+
+def _show(traces: "Sequence[tuple[str, Trace]]", colour: str) -> None:
+    """Draw timelines in the terminal."""
+    from ..render.strip import timeline
+
+    out = output(colour=True if colour == "always" else None)
+    for name, trace in traces:
+        if len(traces) > 1:
+            click.echo(name)
+        text = timeline(trace, name, out.width, plain=out.options.ascii_only)
+        if wants_colour(colour):
             out.print(text, soft_wrap=True)
         else:
             click.echo(text.plain)
 
 
-def _page(sources: Sequence[Source]) -> str:
-    from ..render.page import trace_page
+def _picture(draw: "Callable[[], Figure]", form: "Format") -> bytes:
+    from ..render.canvas import drawing, encoded
 
-    for source in sources:
-        if source.trace is None:
-            raise click.UsageError(f"{source.name} is {source.kind}: it can be drawn as svg, png or pdf")
-    return trace_page([(source.name, source.trace) for source in sources if source.trace])
+    with drawing():
+        return encoded(draw(), form)
 
 
-def _picture(sources: Sequence[Source], form: Form, chart: str | None) -> bytes:
-    try:
-        from ..render.plots import picture
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != "matplotlib":
-            raise
-        message = f"--format {form} needs matplotlib, which is not installed: pip install 'entropix-edge[plot]'"
-        raise click.ClickException(message) from error
-    kinds = {source.kind for source in sources}
-    if len(kinds) > 1:
-        raise click.UsageError(f"{' and '.join(sorted(kinds))} do not fit into one picture: draw them apart")
-    return picture([(source.name, source.content) for source in sources], form, chart)
+def _figure_of_traces(traces: "Sequence[tuple[str, Trace]]", chart: str) -> "Figure":
+    from ..render import figures
+
+    if chart == "plane":
+        return figures.plane(traces)
+    name, trace = traces[0]
+    return figures.tree(trace, name) if chart == "tree" else figures.timeline(trace, name)
 
 
-def _write(options: _PlotOptions, content: bytes) -> None:
-    if str(options.out) == "-":
-        sys.stdout.buffer.write(content)
-    elif options.out is not None:
-        from ..storage import write_whole
+def _figure_of_files(paths: Sequence[Path], chart: str, options: PlotOptions) -> "Figure":
+    from ..evaluation import plots
 
-        write_whole(options.out, [content])
+    match chart:
+        case "accuracy":
+            return plots.accuracy(paths)
+        case "escalation":
+            if options.escalate is None:
+                raise click.UsageError("--chart escalation needs the larger model's recording: --escalate FILE")
+            return plots.escalation(paths, options.escalate, options.policy, options.by)
+        case "quantiles":
+            return plots.quantiles(paths[0])
+        case _:
+            draw = plots.reliability if chart == "reliability" else plots.coverage
+            return draw(paths, options.policy, options.extractor)

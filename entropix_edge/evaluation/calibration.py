@@ -303,3 +303,15 @@ def as_toml(preset: Preset, observations: Sequence[Observation], model: str) -> 
             lines += ["", f"[{section}]"]
         lines.append(f"{key.split('.')[1]} = {value!r}")
     return "\n".join(lines) + "\n"
+
+
+def read_deciles(text: str) -> dict[str, list[float]]:
+    """The `deciles` that `as_toml` wrote above a fitted preset; none where it holds none."""
+    found = {}
+    for quantity, unit in QUANTITIES.items():
+        label = f"# {quantity.replace('_', ' ')}, {unit} "
+        for line in text.splitlines():
+            if line.startswith(label):
+                with contextlib.suppress(ValueError):
+                    found[quantity] = [float(value) for value in line.removeprefix(label).split()]
+    return {quantity: values for quantity, values in found.items() if len(values) == len(DECILES)}

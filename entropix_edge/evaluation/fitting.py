@@ -125,26 +125,20 @@ def fit_answers(answers: Sequence[Judged], *, answer: str, policy: str, features
         ConfigError: too few are right, or too few wrong.
     """
     names = tuple(features) or usual_features(answers, answer)
-    whole = [each for each in answers if all(math.isfinite(each.features.get(name, math.nan)) for name in names)]
-    right = np.array([each.right for each in whole], np.float64)
-    if not _FOLDS <= right.sum() <= len(right) - _FOLDS:
-        raise ConfigError(
-            f"{int(right.sum())} of {len(right)} answers are right: a fit needs {_FOLDS} right and {_FOLDS} wrong ones"
-        )
-    rows = _rows(whole, names)
+    rows, right = _weighed(answers, names)
     model = _logistic(rows, right)
     weights = model.weights[1:] / model.spread
     discrimination, error = _cross_validated(rows, right)
     return Fit(
         answer=answer,
         policy=policy,
-        problems=len(whole),
+        problems=len(right),
         right=float(right.mean()),
         auroc=discrimination,
         calibration_error=error,
         intercept=float(model.weights[0] - weights @ model.mean),
         weights=dict(zip(names, map(float, weights), strict=True)),
-        ranges=_ranges(whole, names, answer),
+        ranges=_ranges(_whole(answers, names), names, answer),
     )
 
 
@@ -169,14 +163,53 @@ def _cross_validated(rows: Array, right: Array) -> tuple[float, float]:
     """AUROC and calibration error of probabilities for answers that were left out of their fits."""
     areas, errors = [], []
     for repeat in range(_REPEATS):
-        order = np.random.default_rng(repeat).permutation(len(right))
-        probabilities = np.zeros(len(right))
-        for fold in np.array_split(order, _FOLDS):
-            others = np.setdiff1d(order, fold)
-            probabilities[fold] = _logistic(rows[others], right[others]).probabilities(rows[fold])
+        probabilities = _left_out(rows, right, repeat)
         areas.append(area(probabilities, right))
         errors.append(calibration_error(probabilities, right))
     return float(np.mean(areas)), float(np.mean(errors))
+
+
+def _left_out(rows: Array, right: Array, repeat: int = 0) -> Array:
+    """The probabilities of answers, each by a fit to the folds that it is not in."""
+    order = np.random.default_rng(repeat).permutation(len(right))
+    probabilities = np.zeros(len(right))
+    for fold in np.array_split(order, _FOLDS):
+        others = np.setdiff1d(order, fold)
+        probabilities[fold] = _logistic(rows[others], right[others]).probabilities(rows[fold])
+    return probabilities
+
+
+def left_out(answers: Sequence[Judged], answer: str) -> tuple[Array, Array]:
+    """The probabilities that answers are given by fits they were left out of, and whether each is right.
+
+    Args:
+        answers: one a problem; those that lack a feature are left out.
+        answer: the extractor that found them.
+
+    Raises:
+        ConfigError: too few are right, or too few wrong.
+    """
+    rows, right = _weighed(answers, usual_features(answers, answer))
+    return _left_out(rows, right), right
+
+
+def _weighed(answers: Sequence[Judged], names: Sequence[str]) -> tuple[Array, Array]:
+    """The scaled features of the answers that have all of them, and whether each is right.
+
+    Raises:
+        ConfigError: too few are right, or too few wrong.
+    """
+    whole = _whole(answers, names)
+    right = np.array([each.right for each in whole], np.float64)
+    if not _FOLDS <= right.sum() <= len(right) - _FOLDS:
+        raise ConfigError(
+            f"{int(right.sum())} of {len(right)} answers are right: a fit needs {_FOLDS} right and {_FOLDS} wrong ones"
+        )
+    return _rows(whole, names), right
+
+
+def _whole(answers: Sequence[Judged], names: Sequence[str]) -> list[Judged]:
+    return [each for each in answers if all(math.isfinite(each.features.get(name, math.nan)) for name in names)]
 
 
 # --- how good it is -----------------------------------------------------------------------------------
@@ -217,7 +250,7 @@ def cross_validation(answers: Sequence[Judged], features: Sequence[str]) -> tupl
         answers: one a problem; those that lack a feature are left out.
         features: their names.
     """
-    whole = [each for each in answers if all(math.isfinite(each.features.get(name, math.nan)) for name in features)]
+    whole = _whole(answers, features)
     return _cross_validated(_rows(whole, features), np.array([each.right for each in whole], np.float64))
 
 

@@ -5,7 +5,7 @@
 
 from .stats import Stats
 from .terminal import TextPrinter, legend, visible
-from .trace import Trace, TraceWriter, as_record, check_replaceable, finite, read_trace
+from .trace import Trace, TraceWriter, as_record, check_replaceable, finite, parse_trace, read_trace
 from .words import NAMED_ALTERNATIVES, confidence_record, in_short, told
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "finite",
     "in_short",
     "legend",
+    "parse_trace",
     "read_trace",
     "told",
     "visible",

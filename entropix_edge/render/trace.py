@@ -173,16 +173,29 @@ def read_trace(path: Path) -> Trace:
         ConfigError: it is not a trace, one of a later format, or a line is damaged: which, and how.
         OSError: it cannot be read.
     """
-    *lines, rest = path.read_bytes().removeprefix(codecs.BOM_UTF8).split(b"\n")
+    return parse_trace(path.read_bytes(), str(path))
+
+
+def parse_trace(data: bytes, name: str) -> Trace:
+    """Read what a `TraceWriter` wrote, from memory.
+
+    Args:
+        data: the content of a trace's file.
+        name: what errors call it.
+
+    Raises:
+        ConfigError: as for `read_trace`.
+    """
+    *lines, rest = data.removeprefix(codecs.BOM_UTF8).split(b"\n")
     if not lines:
-        raise ConfigError(f"{path} is not a trace: its first line must describe the run")
-    version, header = _header(path, lines[0])
+        raise ConfigError(f"{name} is not a trace: its first line must describe the run")
+    version, header = _header(name, lines[0])
     events = []
     for number, line in enumerate(lines[1:], 2):
         try:
             events.append(_event(json.loads(line)))
         except (ValueError, RecursionError) as error:
-            raise ConfigError(f"{path}: line {number} is not a trace event: {_reason(error)}") from error
+            raise ConfigError(f"{name}: line {number} is not a trace event: {_reason(error)}") from error
     try:
         events += [_event(json.loads(rest))] if rest else []
     except (ValueError, RecursionError):
@@ -190,20 +203,20 @@ def read_trace(path: Path) -> Trace:
     return Trace(version=version, header=header, events=tuple(events))
 
 
-def _header(path: Path, line: bytes) -> tuple[int, dict[str, Any]]:
+def _header(name: str, line: bytes) -> tuple[int, dict[str, Any]]:
     """The version and the facts of the first line."""
     try:
         header = json.loads(line)
     except (ValueError, RecursionError):
         header = None
     if not isinstance(header, dict) or not header.keys() & {"format", "model"}:
-        raise ConfigError(f"{path} is not a trace: its first line must describe the run")
+        raise ConfigError(f"{name} is not a trace: its first line must describe the run")
     named = header.pop("format", f"{_FORMAT}0")
     number = named.removeprefix(_FORMAT) if isinstance(named, str) else ""
     if not number.isdecimal() or named == number:
-        raise ConfigError(f"{path} is not a trace: its format is {named!r}")
+        raise ConfigError(f"{name} is not a trace: its format is {named!r}")
     if int(number) > VERSION:
-        raise ConfigError(f"{path} has the format {named!r}: this version of the program reads up to {VERSION}")
+        raise ConfigError(f"{name} has the format {named!r}: this version of the program reads up to {VERSION}")
     return int(number), header
 
 

@@ -1,0 +1,187 @@
+"""What evaluations and calibrations found, as figures. All are drawn within `render.canvas.drawing`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..confidence import QUANTILES, read_fits
+from ..encoding import decode_text
+from ..errors import ConfigError
+from ..render import charts
+from ..render.canvas import new_axes, new_figure
+from ..storage import LogFormat, read_log
+from ..strategy import read_fitted, thresholds
+from .calibration import DECILES, read_deciles
+from .comparison import compare
+from .escalation import escalate
+from .fitting import bins, left_out, risk_coverage
+from .judged import judged_answers
+from .replay import SUBSETS, ballot, check_feature, pools
+from .results import read_results
+from .samples import read_samples
+from .statistics import wilson
+from .summary import summarise
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from ..render.canvas import Figure
+    from .replay import Pool
+    from .samples import Sample
+
+_ANY = LogFormat("results file or a recording", dict, dict)
+
+
+def accuracy(paths: Sequence[Path]) -> Figure:
+    """Accuracy against decoded tokens: a point a policy of results, one a stopping rule of recordings.
+
+    Raises:
+        ConfigError: a file holds something else, or no answer.
+        OSError: it cannot be read.
+    """
+    points: list[charts.Point] = []
+    recorded = [path for path in paths if _is_recording(path)]
+    if recorded:
+        rows = compare(pools(_samples(recorded)), (), [ballot("equal")], subsets=SUBSETS)
+        points += [charts.Point(row.policy, _rule(row.rule), row.decoded_tokens, row.accuracy) for row in rows]
+    for path in paths:
+        if path not in recorded:
+            results = read_results(path)[1]
+            if not results:
+                raise ConfigError(f"{path} has no answer: there is nothing to draw")
+            points += [charts.Point(row.policy, "", row.decoded_tokens, row.accuracy) for row in summarise(results)]
+    figure, axes = new_axes(7.6, 4.4)
+    charts.accuracy(axes, points)
+    return figure
+
+
+def _is_recording(path: Path) -> bool:
+    """Whether it is a recording or a summary of one, and not a file of results."""
+    settings, records = read_log(path, _ANY)
+    return "summary_of" in settings or any("result" in record for record in records[:1])
+
+
+def _rule(name: str) -> str:
+    return name.removeprefix("fixed:")
+
+
+def _samples(paths: Sequence[Path]) -> list[Sample]:
+    for path in paths:
+        if not _is_recording(path):
+            raise ConfigError(f"{path} has no candidates: give a recording, or a summary of one")
+    samples = [sample for path in paths for sample in read_samples(path)]
+    if not samples:
+        raise ConfigError(f"{paths[0]} has no answer: there is nothing to draw")
+    return samples
+
+
+# --- confidence ---------------------------------------------------------------------------------------
+
+
+def reliability(paths: Sequence[Path], policy: str | None = None, extractor: str | None = None) -> Figure:
+    """How often answers are right that are given some probability, by fits that they were left out of.
+
+    Args:
+        paths: of recordings of one model.
+        policy: whose answers; None for the only one.
+        extractor: that found them, where the recording does not say.
+
+    Raises:
+        ConfigError: a file holds something else, or too few answers.
+        OSError: it cannot be read.
+    """
+    probabilities, right = _probabilities(paths, policy, extractor)
+    rows = bins(probabilities, right)
+    figure, axes = new_axes(4.6, 4.2)
+    charts.reliability(axes, rows, [wilson(share * count, int(count)) for _mean, share, count in rows])
+    return figure
+
+
+def coverage(paths: Sequence[Path], policy: str | None = None, extractor: str | None = None) -> Figure:
+    """How many answers are right when only the surest are given. Arguments as of `reliability`."""
+    probabilities, right = _probabilities(paths, policy, extractor)
+    figure, axes = new_axes(4.6, 4.2)
+    charts.coverage(axes, risk_coverage(probabilities, right))
+    return figure
+
+
+def _probabilities(
+    paths: Sequence[Path], policy: str | None, extractor: str | None
+) -> tuple[npt.ArrayLike, npt.ArrayLike]:
+    recorded = judged_answers(_samples(paths), policy)
+    kind = recorded.source.get("extractor") or extractor
+    if kind is None:
+        raise ConfigError("the recording does not say of which kind its answers are: name the extractor")
+    return left_out(recorded.answers, str(kind))
+
+
+def escalation(paths: Sequence[Path], larger: Path, policy: str | None, feature: str) -> Figure:
+    """What asking a larger model for the least sure replies gives and costs.
+
+    Args:
+        paths: of recordings of the model that answers first.
+        larger: of a recording of the other one on the same problems.
+        policy: whose answers; None for the only one.
+        feature: that tells how sure a reply is, a name in `SIGNS`.
+
+    Raises:
+        ConfigError: a file holds something else, or the two have no problem in common.
+        OSError: it cannot be read.
+    """
+    first = _pool(pools(_samples(paths)), policy)
+    second = _pool(pools(_samples([larger])), first.policy)
+    rows = escalate(first, second, check_feature(feature))
+    figure, axes = new_axes()
+    charts.escalation(axes, [row.seconds for row in rows], [row.accuracy for row in rows])
+    return figure
+
+
+def _pool(found: Sequence[Pool], name: str | None) -> Pool:
+    chosen = [pool for pool in found if name in (None, pool.policy)]
+    if len(chosen) != 1:
+        known = ", ".join(pool.policy for pool in found)
+        raise ConfigError(f"policy is {name!r}: it must be one of those in the recording, {known}")
+    return chosen[0]
+
+
+# --- calibration --------------------------------------------------------------------------------------
+
+
+def quantiles(path: Path) -> Figure:
+    """The quantiles that a calibration found: of tokens with the thresholds, or of replies' mean entropies.
+
+    Raises:
+        ConfigError: the file holds none.
+        OSError: it cannot be read.
+    """
+    text = decode_text(path.read_bytes(), str(path))
+    found = read_deciles(text)
+    if not found:
+        return _rank(path, text)
+    try:
+        limits = thresholds(read_fitted(text))
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    figure = new_figure(10, 4.4)
+    for axes, quantity, unit in zip(figure.subplots(1, 2), ("entropy", "varentropy"), ("bits", "bits²"), strict=True):
+        shown = {name: found[name] for name in (quantity, f"attention_{quantity}") if name in found}
+        charts.quantiles(axes, DECILES, {name.replace("_", " "): row for name, row in shown.items()}, unit)
+        own = {key: value for key, value in limits.items() if key.split(".")[1].startswith(f"{quantity}_")}
+        charts.thresholds(axes, own)
+    return figure
+
+
+def _rank(path: Path, text: str) -> Figure:
+    try:
+        rank = read_fits(text).rank
+    except ConfigError as error:
+        raise ConfigError(f"{path} holds no quantiles of a calibration: {error}") from error
+    if rank is None:
+        raise ConfigError(f"{path} holds no quantiles of a calibration")
+    figure, axes = new_axes()
+    values = {f"the first {length} tokens": row for length, row in zip(rank.lengths, rank.bounds, strict=True)}
+    charts.quantiles(axes, QUANTILES, values, "mean entropy of a reply, bits")
+    return figure
