@@ -376,7 +376,7 @@ class _Run:
         if not console().is_terminal:
             return
         reply = self._stream.reply()
-        if reply.confidence and self._options.verdict.threshold is None:
+        if reply.confidence and not self.is_doubted:
             from ..render import told
 
             console().print(told(reply.confidence, reply.events), style="dim", markup=False)
