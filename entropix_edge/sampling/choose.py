@@ -94,9 +94,10 @@ class Chooser:
         """The lowest of so many uniform numbers: what draws the most probable of as many draws."""
         if len(self._uniforms) < draws:
             self._uniforms = self._random.random(max(_AHEAD, draws))[::-1].tolist() + self._uniforms
-        lowest = self._uniforms.pop()
-        for _ in range(draws - 1):
-            lowest = min(lowest, self._uniforms.pop())
+        if draws == 1:
+            return self._uniforms.pop()
+        lowest = min(self._uniforms[-draws:])
+        del self._uniforms[-draws:]
         return lowest
 
 
