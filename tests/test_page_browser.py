@@ -169,6 +169,19 @@ def test_candidates_stand_side_by_side(page: Opened) -> None:
     assert page.ids[: len(whole)] == whole
 
 
+def test_what_is_not_shown_keeps_no_elements(page: Opened) -> None:
+    session = page.page.context.new_cdp_session(page.page)
+    session.send("Performance.enable")
+    held = []
+    for _ in range(6):
+        page.press("New")
+        page.ask(seed=1, max_tokens=100)
+        session.send("HeapProfiler.collectGarbage")
+        metrics = {each["name"]: each["value"] for each in session.send("Performance.getMetrics")["metrics"]}
+        held.append(metrics["Nodes"])
+    assert held[-1] - held[1] < 4 * 100, "a reply of a hundred tokens has more than two hundred"
+
+
 # --- thresholds ---------------------------------------------------------------------------------------
 
 

@@ -136,16 +136,15 @@ class Page {
   turn(node) {
     const pane = this.viewer.pane(node.reply);
     const last = node === this.tree.current;
-    node.notes = el("div", { class: "notes" });
-    node.candidates = el("div", {});
-    this.note(node);
+    const notes = el("div", { class: "notes" }, this.notesOf(node));
+    if (last) this.notes = notes; // a node must not hold its elements: they would hold every token's
     return el(
       "article",
       { "aria-label": node.kind === "text" ? "Text" : "Question and reply" },
       node.question === null ? null : el("div", { class: node.kind === "text" ? "question raw" : "question", role: "group", "aria-label": "Question" }, node.question, this.editButton(node)),
-      node.candidates,
+      candidatesOf(this.viewer, node.reply),
       pane.element,
-      node.notes,
+      notes,
       last ? this.buttons(node) : null,
     );
   }
@@ -162,13 +161,12 @@ class Page {
   }
 
   /** What is said below a reply. */
-  note(node) {
-    clear(node.candidates, candidatesOf(this.viewer, node.reply));
+  notesOf(node) {
     const told = confidenceInWords(node.reply.confidence);
     const parts = [told ? el("span", {}, el("b", {}, `Confidence: ${told.value}.`), ` ${told.meaning}`) : null];
     if (node.fault) parts.push(el("span", { class: "fault" }, `The reply ended: ${node.fault}`));
     else if (node.reply.finish && node.reply.finish !== "stop") parts.push(el("span", {}, ENDINGS[node.reply.finish] ?? `Ended by ${node.reply.finish}.`));
-    clear(node.notes, parts.filter(Boolean).map((part) => el("p", {}, part)));
+    return parts.filter(Boolean).map((part) => el("p", {}, part));
   }
 
   buttons(node) {
@@ -384,7 +382,7 @@ class Page {
     this.viewer.update(node.reply);
     if (follows) this.turns.scrollTop = this.turns.scrollHeight;
     const seconds = (performance.now() - begun) / 1000;
-    if (this.running) clear(node.notes, el("p", {}, `${plural(node.reply.tokens.length, "token")}, ${(node.reply.tokens.length / seconds).toFixed(0)} a second`));
+    if (this.running) clear(this.notes, el("p", {}, `${plural(node.reply.tokens.length, "token")}, ${(node.reply.tokens.length / seconds).toFixed(0)} a second`));
   }
 }
 
