@@ -1,0 +1,96 @@
+"""The page that `plot` writes, opened from disk in a browser: it shows the trace, and nothing in one can run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from browsers import PATIENCE, chromium
+from test_plot import HAPPENED, plot, token, write
+
+from entropix_edge.types import Alternative, BranchEvent, CandidateEvent, CorrectionEvent, RewindEvent
+
+EVIL = [
+    "</script><script>document.title='owned'</script>",
+    "<img src=x onerror=\"document.title='owned'\">",
+    "<!--<script>",
+    "]]></style><svg onload=\"document.title='owned'\">",
+    "javascript:document.title='owned'",
+    "\u2028\u2029'\"`${document.title='owned'}",
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with chromium() as found:
+        yield found
+
+
+@pytest.fixture
+def page(browser: Any) -> Iterator[Any]:
+    """A page that may ask nothing of anyone."""
+    profile = browser.new_context(viewport={"width": 1360, "height": 900})
+    found = profile.new_page()
+    found.set_default_timeout(PATIENCE)
+    asked: list[str] = []
+    found.on("request", lambda request: asked.append(request.url))
+    found.faults = []
+    found.on("pageerror", lambda error: found.faults.append(str(error)))
+    found.on("console", lambda message: found.faults.append(message.text) if message.type == "error" else None)
+    yield found
+    profile.close()
+    assert {url.partition(":")[0] for url in asked} <= {"file", "data", "blob"}
+    assert len([url for url in asked if url.startswith("file:")]) == 1, "the file asks for itself only"
+
+
+def opened(page: Any, *arguments: object, out: Path) -> Any:
+    assert plot(*arguments, "--out", out) == 0
+    page.goto(out.as_uri())
+    page.wait_for_selector(".t")
+    return page
+
+
+def test_the_page_shows_the_trace_from_disk(page: Any, tmp_path: Path) -> None:
+    path = write(tmp_path / "trace.jsonl", HAPPENED)
+    opened(page, path, out=tmp_path / "trace.html")
+    assert page.locator(".t").count() == 20
+    page.locator(".t").nth(4).click()
+    assert "H 6" in page.locator(".inspector").inner_text().replace("\u00a0", " ")
+    assert page.locator("textarea, input[type=file], #question").count() == 0, "nothing can be asked here"
+    assert page.faults == []
+
+
+def test_several_traces_are_chosen_from(page: Any, tmp_path: Path) -> None:
+    first = write(tmp_path / "first.jsonl", [token(0, "one")])
+    second = write(tmp_path / "second.jsonl", [token(0, "two"), token(1, " more")])
+    opened(page, first, second, out=tmp_path / "both.html")
+    assert page.locator(".t").all_text_contents() == ["one"]
+    page.locator("header select").select_option(label="second.jsonl")
+    assert page.locator(".t").all_text_contents() == ["two", " more"]
+    assert page.faults == []
+
+
+@pytest.mark.parametrize("evil", EVIL)
+def test_a_hostile_trace_runs_nothing(page: Any, tmp_path: Path, evil: str) -> None:
+    alternatives = (Alternative(7, evil, -0.5), Alternative(8, evil * 2, -1.5))
+    events = [
+        CandidateEvent(0, (1,), evil, 0.5, evil, kept=False),
+        BranchEvent(0, (1,), evil, -0.5, kept=False),
+        BranchEvent(0, (7,), evil, -0.2, kept=True),
+        token(0, evil, alternatives=alternatives),
+        RewindEvent(1, (1,), evil),
+        CorrectionEvent(1, (1,), evil, evil, evil, evil),
+        token(1, evil),
+    ]
+    path = write(tmp_path / "<img src=x onerror=alert(1)>&amp;.jsonl", events, {evil: evil, "argmax": evil})
+    opened(page, path, out=tmp_path / "evil.html")
+    page.locator(".t").first.click()
+    for _ in range(2):
+        assert "owned" not in page.title()
+        assert page.locator("#app img, #app script, #app svg[onload], #app a[href^=javascript]").count() == 0
+        assert page.evaluate("() => document.scripts.length") == 2
+        page.wait_for_timeout(200)
+    assert page.locator(".t").first.text_content() == evil
+    assert page.faults == []
