@@ -252,6 +252,13 @@ def test_the_tree_has_all_that_the_reply_might_have_been(trace: Path, tmp_path: 
         assert part in text
 
 
+def test_a_kept_branch_stands_in_the_tree_once(tmp_path: Path) -> None:
+    branch = BranchEvent(0, (1,), " kept", -0.1, kept=True)
+    events: list[Event] = [branch, token(0, " kept", origin=Origin.BRANCH), token(1, " next")]
+    assert plot(write(tmp_path / "t.jsonl", events), "--chart", "tree", "--out", tmp_path / "t.svg") == 0
+    assert text_of(tmp_path / "t.svg").count("kept") == 2, "the branch, and that it was kept"
+
+
 def test_a_tree_without_end_is_cut(tmp_path: Path) -> None:
     events: list[Event] = []
     for index in range(400):

@@ -7,7 +7,16 @@ import math
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import ConfigError
-from ..types import BranchEvent, CandidateEvent, CorrectionEvent, RejectedEvent, RewindEvent, Strategy, TokenEvent
+from ..types import (
+    BranchEvent,
+    CandidateEvent,
+    CorrectionEvent,
+    Origin,
+    RejectedEvent,
+    RewindEvent,
+    Strategy,
+    TokenEvent,
+)
 from .canvas import COLOURS, new_axes, new_figure, shown
 from .steps import CORRECTED, steps, thresholds_of
 from .terminal import MEANINGS
@@ -197,7 +206,7 @@ def tree(trace: Trace, name: str) -> Figure:
             style = "-" if line.kept else ":"
             axes.plot([1, 4], [row, row], color=line.colour, linewidth=2 if line.kept else 1.2, linestyle=style)
         weight = "bold" if line.leaves and line.kept else "normal"
-        text, place = shown(line.text, 76 if line.note else 110), 5 if line.leaves else 2
+        text, place = shown(line.text.strip(" "), 76 if line.note else 110), 5 if line.leaves else 2
         look = {"color": line.colour, "fontfamily": "monospace", "fontsize": 8, "fontweight": weight}
         axes.text(place, row, text, va="center", **look)  # type: ignore[arg-type]
         axes.text(99, row, shown(line.note), va="center", ha="right", color=line.colour, fontsize=8)
@@ -214,7 +223,7 @@ def _lines(trace: Trace) -> Iterator[_Line]:
                 yield _Line(text, colour="#30383c")
                 text = ""
             yield leaf
-        elif isinstance(event, TokenEvent):
+        elif isinstance(event, TokenEvent) and event.origin is not Origin.BRANCH:  # those stand in the kept branch
             text += event.text
     if text:
         yield _Line(text, colour="#30383c")
