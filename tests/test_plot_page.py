@@ -10,7 +10,7 @@ import pytest
 from browsers import PATIENCE, chromium
 from test_plot import HAPPENED, plot, token, write
 
-from entropix_edge.types import Alternative, BranchEvent, CandidateEvent, CorrectionEvent, RewindEvent
+from entropix_edge.types import Alternative, BranchEvent, CandidateEvent, CorrectionEvent, Event, RewindEvent
 
 EVIL = [
     "</script><script>document.title='owned'</script>",
@@ -75,7 +75,7 @@ def test_several_traces_are_chosen_from(page: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize("evil", EVIL)
 def test_a_hostile_trace_runs_nothing(page: Any, tmp_path: Path, evil: str) -> None:
     alternatives = (Alternative(7, evil, -0.5), Alternative(8, evil * 2, -1.5))
-    events = [
+    events: list[Event] = [
         CandidateEvent(0, (1,), evil, 0.5, evil, kept=False),
         BranchEvent(0, (1,), evil, -0.5, kept=False),
         BranchEvent(0, (7,), evil, -0.2, kept=True),
