@@ -25,10 +25,11 @@ from entropix_edge.bench.process import Start, Starts, describe_throttling, star
 from entropix_edge.bench.repeating import Load, Moment, repeat
 from entropix_edge.bench.report import Beside, Columns, Facts, conclusions, record
 from entropix_edge.bench.results import Case, Forks, Repetitions, Sample, Speed, Spread, Variant
-from entropix_edge.bench.speed import Speeds, room
+from entropix_edge.bench.speed import LOOPS, Speeds, room
 from entropix_edge.cli import run
-from entropix_edge.config import EngineConfig, GenerationConfig
+from entropix_edge.config import EngineConfig, GenerationConfig, Preset
 from entropix_edge.llama import Model, RawLoop, can_repack
+from entropix_edge.strategy import load_preset, override
 
 FACTS = Facts(
     cpu_info="a processor",
@@ -137,6 +138,23 @@ def test_kernels_are_timed_on_real_rows(contexts: Callable[[int], Contexts]) -> 
     assert min(kernels.maximum, kernels.metrics, kernels.draw) > 0
 
 
+def test_rounds_with_branches_stand_apart(contexts: Callable[[int], Contexts], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A preset that forks wherever it can, and draws in between."""
+    always: dict[str, object] = {"branch.entropy_below": 1e9, "branch.varentropy_above": 0.0, "branch.budget": 9.0}
+    preset = override(load_preset("edge"), always)
+
+    def forks(preset: Preset) -> Forks | None:
+        monkeypatch.setitem(LOOPS, "edge", GenerationConfig(preset=preset))
+        return next(Speeds(contexts(8), 2).generation(40, [Variant("edge", "last", "auto")])).forks
+
+    assert forks(preset) == Forks(1.0, None), "against rounds without branches nothing can be told"
+    seldom: dict[str, object] = {"branch.budget": 0.3, "branch.credit": 14, "branch.horizon": 4, "branch.children": 2}
+    some = forks(override(preset, seldom))
+    assert some
+    assert 0 < some.rounds < 1
+    assert some.cost is not None
+
+
 # --- repetitions ------------------------------------------------------------------------------------
 
 
@@ -218,7 +236,9 @@ def test_branches_are_no_loss_of_the_loop() -> None:
     assert row.forks
     assert tuple(row.forks) == pytest.approx((1 / 3, 50 / 16 / 2 - 1))
     everywhere = replace(sample, step=None, forked=15)
-    assert Repetitions([everywhere]).speed(CASE, EDGE.variant, BEGAN).of_raw is None
+    row = Repetitions([everywhere]).speed(CASE, EDGE.variant, BEGAN)
+    assert row.of_raw is None
+    assert str(row.forks) == "100 %"
 
 
 # --- the report -----------------------------------------------------------------------------------
@@ -445,16 +465,6 @@ def test_create_completion_is_compared_with(default_model: Path) -> None:
     config = EngineConfig(threads=2, ctx_size=256)
     with Model(default_model) as model, Contexts(model, config, 8, lambda: False) as contexts:
         assert 0 < Speeds(contexts, 1).completion(6, flash=True).mean < 100
-
-
-@pytest.mark.model
-def test_branches_of_the_default_model_stand_apart(default_model: Path) -> None:
-    config = EngineConfig(threads=2, ctx_size=1024)
-    with Model(default_model) as model, Contexts(model, config, 32, lambda: False) as contexts:
-        row = next(Speeds(contexts, 1).generation(100, [Variant("edge", "last", "auto")]))
-    assert row.forks
-    assert 0 < row.forks.rounds < 1
-    assert row.forks.cost > 0
 
 
 # --- builds that cannot lay weights out anew --------------------------------------------------------

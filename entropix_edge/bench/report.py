@@ -176,7 +176,7 @@ def _cost(row: Speed, ratio: Spread, raw: float | None) -> str:
     if row.beside is not None:
         own = f", raw's argmax {_micro(raw)}" if raw is not None else ""
         said += f"; Python and kernels take {_micro(row.beside)} of a token{own}"
-    if row.forks:
+    if row.forks and row.forks.cost is not None:
         how = "longer" if row.forks.cost >= 0 else "shorter"
         rounds, cost = 100 * row.forks.rounds, 100 * abs(row.forks.cost)
         said += f"; forks, {rounds:.0f} % of the rounds, make a token {cost:.0f} % {how}"

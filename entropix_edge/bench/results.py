@@ -111,14 +111,16 @@ class Forks(NamedTuple):
 
     Attributes:
         rounds: the share of rounds in which there were some.
-        cost: how much longer a written token took, on the whole, than a round without branches: 0.1 for a tenth.
+        cost: how much longer a written token took, on the whole, than a round without branches: 0.1 for a tenth;
+            None where there was no such round.
     """
 
     rounds: float
-    cost: float
+    cost: float | None
 
     def __str__(self) -> str:
-        return f"{100 * self.rounds:.0f} %, {100 * self.cost:+.0f} %"
+        cost = "" if self.cost is None else f", {100 * self.cost:+.0f} %"
+        return f"{100 * self.rounds:.0f} %{cost}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,8 +199,10 @@ class Repetitions:
     def _forks(self, n_gen: int) -> Forks | None:
         rounds, forked = (sum(getattr(sample, name) for sample in self.samples) for name in ("rounds", "forked"))
         steps = [sample.step for sample in self.samples if sample.step is not None]
-        if not forked or not steps:
+        if not forked:
             return None
+        if not steps:
+            return Forks(forked / rounds, None)
         token = float(np.mean([sample.seconds for sample in self.samples])) / n_gen
         return Forks(forked / rounds, token / float(np.mean(steps)) - 1)
 
