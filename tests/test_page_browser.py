@@ -79,7 +79,7 @@ def test_a_token_is_explained(page: Opened) -> None:
 def test_a_fork_opens_and_a_branch_can_be_gone_on_from(page: Opened) -> None:
     page.ask(seed=1)
     before = page.ids
-    page.page.locator(".chip:has-text('⑂')").first.click()
+    page.page.locator(".chip:has(.fork-sign)").first.click()
     inspector = page.page.locator(".inspector")
     place = int(inspector.locator("h2").inner_text().split()[1])
     branches = inspector.locator("h3:has-text('Fork')").locator("xpath=following-sibling::ul[1]/li")

@@ -129,7 +129,7 @@ class Page {
       "div",
       { class: "welcome" },
       el("p", {}, "Ask, and see at every word how sure the model was: sure words are plain, the others are coloured and underlined by what was done there."),
-      el("p", {}, "Click a word for its numbers and what else could stand there; click one of those to go on from it. ⑂ marks a fork: branches that were tried and one that was kept."),
+      el("p", {}, "Click a word for its numbers and what else could stand there; click one of those to go on from it. A sign with two branches marks a fork: branches that were tried and one that was kept."),
     );
   }
 

@@ -3,6 +3,10 @@
 const ENTROPY_STEPS = [0.5, 1.5, 3, 5]; // bits, between the steps of the colouring by entropy
 const UNSURE = 1; // bits: what the up and down keys stop at
 
+/** Two branches off a stem: few fonts have a sign for it. */
+const forkSign = () =>
+  svg("svg", { class: "fork-sign", viewBox: "0 0 10 12", "aria-hidden": "true" }, svg("path", { d: "M5 12V7M5 7C5 4 1.5 5 1.5 1M5 7C5 4 8.5 5 8.5 1" }));
+
 class TextPane {
   constructor(viewer, reply) {
     this.viewer = viewer;
@@ -69,7 +73,7 @@ class TextPane {
     const rejected = this.reply.asidesOf(token, "rejected").length;
     if (!forks && !corrections && !rewinds && !rejected) return null;
     const [shown, said] = forks
-      ? [`⑂${forks}`, `Fork of ${forks} branches`]
+      ? [[forkSign(), forks], `Fork of ${forks} branches`]
       : corrections
         ? ["=", "Corrected number"]
         : rewinds
