@@ -382,5 +382,5 @@ def test_the_fits_that_ship_hold() -> None:
         assert fits.rank or fits.fits
         assert as_toml(fits, "a model").splitlines()[1:] == file.read_text("utf-8").splitlines()[1:]
         for fit in fits.fits:
-            assert fit.problems >= 200
+            assert fit.problems >= 290
             assert fit.weights.keys() <= SIGNS.keys() >= fit.ranges.keys()
