@@ -67,6 +67,19 @@ def test_an_unlimited_reply_alone_has_the_whole_context() -> None:
     assert len(one.events) == 200 - 3 + 1
 
 
+def test_prompts_that_come_again_at_once_are_all_cached() -> None:
+    """As many as there are sequences: each takes its own cached prefix, though others are older."""
+    context = ScriptedContext(lambda held: sure_of(held[0] if len(held) < 40 else END), n_ctx=1000)
+    scheduler = Scheduler(context)
+    prompts = [[letter, 2, 3, letter, 5, 6] for letter in (11, 12, 13, 14)]
+    for prompt in prompts:
+        unlimited(scheduler, prompt, 1000)
+    finish(scheduler)
+    again = [unlimited(scheduler, prompts[number], 1000) for number in (2, 0, 3, 1)]
+    finish(scheduler)
+    assert [one.job.cached for one in again] == [5] * 4
+
+
 def test_cached_prefixes_give_way_to_a_reply_that_grows() -> None:
     context = ScriptedContext(lambda held: sure_of(held[0] if len(held) < 150 else END), n_ctx=160)
     scheduler = Scheduler(context)

@@ -183,14 +183,16 @@ class Slots:
     def _reuse(self, prompt: Sequence[int], *, crowded: bool) -> Slot | None:
         """The cached prefix that begins most like the prompt, cut to what both have; None where none is worth it.
 
-        One that holds much else is left to its own conversation, unless it would be evicted now: it can still be
-        shared. The prompt's last token is never reused: its row is wanted.
+        One that holds much else is left to its own conversation: it can still be shared. But where one has to be
+        evicted now, it is the one to go if it is the oldest, or holds the whole prompt, of which another reply is
+        wanted. The prompt's last token is never reused: its row is wanted.
         """
-        held, slot = longest(prompt[:-1], self._cached)
+        wanted = prompt[:-1]
+        held, slot = longest(wanted, self._cached)
         if slot is None:
             return None
-        is_evicted = crowded and slot is self._cached[0]
-        if 2 * held < len(slot.tokens) and not is_evicted:
+        gives_way = crowded and (slot is self._cached[0] or held == len(wanted))
+        if 2 * held < len(slot.tokens) and not gives_way:
             return None
         self._cached.remove(slot)
         self._free_cells += len(slot.tokens)
