@@ -179,9 +179,7 @@ def test_what_is_not_http_is_answered_in_json(served: Served, data: bytes) -> No
     assert json.loads(body)["error"]["code"] == "invalid_http"
 
 
-@pytest.mark.parametrize(
-    "path", ["/", "/v1", "/v1/chat", "/v1/models/", "/v1/chat/completions/", "/%00", "/../etc/passwd"]
-)
+@pytest.mark.parametrize("path", ["/v1", "/v1/chat", "/v1/models/", "/v1/chat/completions/", "/%00", "/../etc/passwd"])
 def test_what_is_nowhere_is_not_found(served: Served, path: str) -> None:
     error_of(served.http.get(path), 404)
 
