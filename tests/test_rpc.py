@@ -55,6 +55,7 @@ def test_a_build_without_it_says_so(model: Path, capsys: pytest.CaptureFixture[s
     assert "no RPC: make one with scripts/rpc" in capsys.readouterr().err
     assert run(["worker", "--port", str(free_port())]) == 2
     assert "has no RPC" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler, "the process can still be interrupted"
     assert run(["info", str(model)]) == 0
     assert re.search(r"^rpc +not in this build", capsys.readouterr().out, re.MULTILINE)
 

@@ -37,8 +37,11 @@ def command(host: str, port: int, threads: int | None) -> None:
             markup=False,
         )
     console().print(f"Worker on {host}:{port} with {threads} threads. Ctrl-C ends it.", markup=False)
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # it waits in C, where Python's own handler would not be heard
-    serve(host, port, threads)
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)  # it waits in C, where Python's own handler is not heard
+    try:
+        serve(host, port, threads)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _is_loopback(host: str) -> bool:
