@@ -440,7 +440,8 @@ def test_ctrl_c_keeps_what_was_measured(form: str, row: str, tiny_model: Path, c
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     if form == "json":
-        assert [row["loop"] for row in json.loads(out)["tests"]] == ["engine", "raw", "greedy", "raw"]
+        loops = [row["loop"] for row in json.loads(out)["tests"]]
+        assert loops[:3] == ["engine", "raw", "greedy"], "the repetitions that had ended are rows"
     else:
         assert "greedy" in out, "the repetitions that had ended are a row"
     assert "Traceback" not in err
