@@ -102,7 +102,10 @@ def test_a_second_signal_ends_it_at_once(compiled: None, model: Path, number: si
 
 
 def _is_closing(url: str) -> bool:
-    return httpx.get(f"{url}/health").status_code == 503
+    try:
+        return httpx.get(f"{url}/health").status_code == 503
+    except httpx.ConnectError:
+        return True  # it has closed: the reply that nobody reads was given up meanwhile
 
 
 def test_keys_come_from_options_files_and_the_environment(compiled: None, model: Path, tmp_path: Path) -> None:
