@@ -53,10 +53,8 @@ class ReplayRow:
             self.rule,
             self.vote,
             str(self.problems),
-            "{:.1f} ({:.1f} to {:.1f})".format(*(100 * value for value in self.accuracy)),
-            "{:+.1f} ({:+.1f} to {:+.1f})".format(*(round(100 * value, 1) + 0.0 for value in self.gain))
-            if self.gain
-            else "",  # `+ 0.0`: no negative zero
+            self.accuracy.in_percent(),
+            self.gain.difference_in_percent() if self.gain else "",
             f"{self.candidates:.1f}",
             f"{self.decoded_tokens:.0f}",
             f"{self.seconds:.1f}",

@@ -48,8 +48,8 @@ class EscalationRow:
             f"{100 * self.share:.0f}",
             "" if self.below is None else f"{self.below:.4g}",
             str(self.problems),
-            "{:.1f} ({:.1f} to {:.1f})".format(*(100 * value for value in self.accuracy)),
-            "{:+.1f} ({:+.1f} to {:+.1f})".format(*(round(100 * value, 1) + 0.0 for value in self.gain)),
+            self.accuracy.in_percent(),
+            self.gain.difference_in_percent(),
             f"{self.decoded_tokens:.0f}",
             f"{self.seconds:.1f}",
         )

@@ -44,10 +44,8 @@ class PairedRow:
         return (
             self.policy,
             str(self.problems),
-            "{:.1f} ({:.1f} to {:.1f})".format(*(100 * value for value in self.accuracy)),
-            "{:+.1f} ({:+.1f} to {:+.1f})".format(*(round(100 * value, 1) + 0.0 for value in self.over))
-            if self.over
-            else "",
+            self.accuracy.in_percent(),
+            self.over.difference_in_percent() if self.over else "",
             str(self.won) if self.over else "",
             str(self.lost) if self.over else "",
             f"{self.decoded_tokens:.0f}",

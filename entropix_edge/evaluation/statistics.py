@@ -24,6 +24,14 @@ class Interval(NamedTuple):
     low: float
     high: float
 
+    def in_percent(self) -> str:
+        """Of a share: in percent, with the bounds in brackets."""
+        return "{:.1f} ({:.1f} to {:.1f})".format(*(100 * value for value in self))
+
+    def difference_in_percent(self) -> str:
+        """Of a difference of shares: in points, with signs, never a negative zero."""
+        return "{:+.1f} ({:+.1f} to {:+.1f})".format(*(round(100 * value, 1) + 0.0 for value in self))
+
 
 def wilson(right: float, count: int) -> Interval:
     """The share of right answers with Wilson's score interval (E. B. Wilson, 1927).
