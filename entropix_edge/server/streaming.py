@@ -74,7 +74,7 @@ class Whole(_Watched):
 
 
 class _Pace:
-    """Watches how a stream comes on: one timer for all its pieces, where a timeout around each would cost 30 µs.
+    """Watches how a stream comes on: one timer for all its pieces, where timeouts would be two a token.
 
     Args:
         ping: called where nothing was sent for so many seconds.
