@@ -9,7 +9,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "entropix_edge"
 
 FLOORS = [
-    {"errors", "types", "ranges", "engine_config", "config", "storage", "encoding"},
+    {"errors", "types", "ranges", "engine_config", "config", "storage", "encoding", "addresses"},
     {"native"},
     {"llama", "text", "hub", "metrics", "checks"},
     {"strategy", "sampling", "confidence"},
@@ -98,7 +98,7 @@ def test_every_room_is_on_the_plan() -> None:
 
 
 def test_the_ground_floor_has_no_circle() -> None:
-    order = ["errors", "types", "ranges", "engine_config", "config", "storage", "encoding"]
+    order = ["errors", "types", "ranges", "engine_config", "config", "storage", "encoding", "addresses"]
     for room in order:
         for name, _typing_only in imports(PACKAGE / f"{room}.py"):
             if name.startswith("entropix_edge."):

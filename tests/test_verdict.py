@@ -17,6 +17,7 @@ from serving import serving
 from test_confidence import NUMBERS, write_fits
 from test_conversation import ascii_weights
 
+from entropix_edge.addresses import is_loopback
 from entropix_edge.cli import remote, run
 from entropix_edge.confidence import Fit
 from entropix_edge.sessions import SavedConversation
@@ -264,7 +265,7 @@ def test_a_server_that_lists_no_model(scripted: str) -> None:
     [("127.0.0.1", True), ("::1", True), ("localhost", True), ("192.168.0.1", False), ("localhost.example.org", False)],
 )
 def test_which_hosts_are_this_machine(host: str, loopback: bool) -> None:
-    assert remote.is_loopback(host) is loopback
+    assert is_loopback(host) is loopback
 
 
 # --- chat -----------------------------------------------------------------------------------------

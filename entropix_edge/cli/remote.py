@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import ipaddress
 import json
 import os
 import urllib.parse
 from typing import TYPE_CHECKING, Any
 
+from ..addresses import is_loopback
 from ..errors import EntropixError
 
 if TYPE_CHECKING:
@@ -25,13 +25,6 @@ _MOST = 2**24  # bytes of an answer
 
 class RemoteError(EntropixError):
     """A server could not be asked, or its answer is none."""
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host is this machine."""
-    with contextlib.suppress(ValueError):
-        return ipaddress.ip_address(host).is_loopback
-    return host == "localhost" or host.endswith(".localhost")
 
 
 def complete(url: str, messages: Sequence[Message], *, max_tokens: int | None = None) -> str:

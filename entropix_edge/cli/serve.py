@@ -235,8 +235,9 @@ def _context_size(asked: int | None, header: "Header") -> int:
 
 
 def _serve(path: Path, config: EngineConfig, settings: "Settings") -> None:
+    from ..addresses import is_loopback
     from ..engine import Engine
-    from ..server import Server, is_loopback
+    from ..server import Server
 
     if not settings.api_keys and not is_loopback(settings.host):
         console().print(

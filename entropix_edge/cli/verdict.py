@@ -88,7 +88,7 @@ class VerdictOptions(NamedTuple):
             return
         import urllib.parse
 
-        from . import remote
+        from ..addresses import is_loopback
 
         try:
             parts = urllib.parse.urlsplit(self.server)
@@ -97,7 +97,7 @@ class VerdictOptions(NamedTuple):
             host = None
         if not host:
             raise click.UsageError(f"--escalate {self.server} is not the URL of a server: give http(s)://HOST/v1")
-        if offline and not remote.is_loopback(host):
+        if offline and not is_loopback(host):
             raise click.UsageError(f"--escalate {self.server} needs the network, which --offline forbids")
 
     def check_fit(self, model: Path, generate: "Generate", voting: "VotingConfig | None") -> None:

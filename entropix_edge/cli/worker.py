@@ -7,6 +7,7 @@ import socket
 
 import click
 
+from ..addresses import is_loopback
 from ..errors import ConfigError
 from .console import console
 from .options import threads_option, verbose_option
@@ -30,7 +31,7 @@ def command(host: str, port: int, threads: int | None) -> None:
 
     threads = threads or default_threads()
     _check_free(host, port)
-    if not _is_loopback(host):
+    if not is_loopback(host):
         console().print(
             f"Warning: whoever reaches {host}:{port} can use this machine: no password, no encryption. "
             "Only in a network that you trust.",
@@ -42,10 +43,6 @@ def command(host: str, port: int, threads: int | None) -> None:
         serve(host, port, threads)
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def _is_loopback(host: str) -> bool:
-    return host in ("localhost", "::1") or host.startswith("127.")
 
 
 def _check_free(host: str, port: int) -> None:

@@ -1,7 +1,6 @@
 """The engine behind HTTP, in the form that OpenAI's clients know."""
 
 from .running import Server
-from .security import is_loopback
 from .settings import DEFAULT_PORT, Settings
 
-__all__ = ["DEFAULT_PORT", "Server", "Settings", "is_loopback"]
+__all__ = ["DEFAULT_PORT", "Server", "Settings"]

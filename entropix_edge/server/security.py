@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hmac
-import ipaddress
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 
+from ..addresses import is_loopback
 from ..render.page import page_files
 from .errors import ApiError
 
@@ -21,14 +21,6 @@ _OPEN_TO_ALL = frozenset({"/health", "/v1/health", *(f"/{name}" for name in page
 _MOST_OPEN = 1024  # requests, whatever they are
 _METHODS = "GET, POST, OPTIONS"
 _A_DAY = "86400"
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address to listen on cannot be reached from other machines."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
 
 
 class Gate:
