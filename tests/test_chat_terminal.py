@@ -73,11 +73,12 @@ def test_a_conversation(command: list[str], tmp_path: Path) -> None:
         assert f"[{other.text[parts]}] instead of `{turn.text[parts]}`" in seen
         terminal.see(READY)
         terminal.type("/undo\r")
-        terminal.see(READY)
+        terminal.see("One turn:")
         assert last(tmp_path).turns == (turn,)
+        terminal.see(READY)
         terminal.type("/json\r")
-        record = terminal.see(READY)
-        assert json.loads(record[record.index("{") : record.rindex("}") + 1])["text"] == turn.text
+        record = terminal.see("}\n")
+        assert json.loads(record[record.index("{") :])["text"] == turn.text
         terminal.type("/bye\r")
         assert terminal.code() == 0
 

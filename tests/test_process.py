@@ -62,10 +62,12 @@ def test_ctrl_c_at_any_time_is_quiet(start, delay: float) -> None:  # type: igno
     process = start("-c", "8192", "-n", "-1", "word " * 6000)
     time.sleep(delay)
     code, _out, err, _seconds = interrupt(process)
-    if delay > 0.05:  # before Python has begun, the signal ends the process in Python's own way
-        assert code == 130
-        assert b"Traceback" not in err
-        assert b"Exception ignored" not in err
+    if code == -signal.SIGINT:  # before our first line, on a busy machine, it ends the process in Python's own way
+        assert b"entropix_edge/" not in err.replace(b"entropix_edge/__init__.py", b"")
+        return
+    assert code == 130
+    assert b"Traceback" not in err
+    assert b"Exception ignored" not in err
 
 
 def test_ctrl_c_that_is_ignored_stays_ignored(tiny_model: Path) -> None:
