@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from terminals import Terminal
 
 from entropix_edge.cli import checkup, run
 from entropix_edge.llama import is_translated
@@ -160,16 +161,38 @@ def test_completion_scripts(shell: str, capsys: pytest.CaptureFixture[str]) -> N
         )
 
 
-def test_completion_in_bash(tmp_path: Path) -> None:
+@pytest.fixture
+def with_command(tmp_path: Path) -> dict[str, str]:
+    """An environment in which a shell finds `entropix-edge`, with a home of its own."""
     program = f"#!{sys.executable}\nfrom entropix_edge.cli import main\nmain()\n"
     (tmp_path / "entropix-edge").write_text(program)
     (tmp_path / "entropix-edge").chmod(0o755)
+    path = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": ":".join(sys.path), "HOME": str(tmp_path)}
+    return os.environ | path | {"ENTROPIX_EDGE_HOME": str(tmp_path / "own")}
+
+
+def test_completion_in_bash(with_command: dict[str, str]) -> None:
     script = (
         'eval "$(entropix-edge completion bash)"\n'
         "COMP_WORDS=(entropix-edge gene) COMP_CWORD=1\n"
         "_entropix_edge_completion entropix-edge\n"
         'echo "${COMPREPLY[@]}"\n'
     )
-    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": ":".join(sys.path)}
-    result = subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True, timeout=60)
+    result = subprocess.run(["bash", "-c", script], env=with_command, capture_output=True, text=True, timeout=60)
     assert result.stdout.split() == ["generate"], result.stderr
+
+
+@pytest.mark.skipif(not shutil.which("fish"), reason="fish is not installed")
+def test_completion_in_fish(with_command: dict[str, str]) -> None:
+    script = 'entropix-edge completion fish | source; complete -C "entropix-edge gene"'
+    result = subprocess.run(["fish", "-c", script], env=with_command, capture_output=True, text=True, timeout=60)
+    assert result.stdout.split()[:1] == ["generate"], result.stderr
+
+
+@pytest.mark.skipif(not shutil.which("zsh"), reason="zsh is not installed")
+def test_completion_in_zsh(with_command: dict[str, str]) -> None:
+    with Terminal([str(shutil.which("zsh")), "-f"], with_command) as terminal:
+        terminal.type('autoload -Uz compinit && compinit -u; eval "$(entropix-edge completion zsh)"; echo rea""dy\n')
+        terminal.see("ready")
+        terminal.type("entropix-edge gene\t")
+        terminal.see("entropix-edge generate")

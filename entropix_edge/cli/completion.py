@@ -16,7 +16,8 @@ def command(shell: str) -> None:
 
     \b
     bash: eval "$(entropix-edge completion bash)"    in ~/.bashrc
-    zsh:  eval "$(entropix-edge completion zsh)"     in ~/.zshrc
+    zsh:  autoload -Uz compinit && compinit          in ~/.zshrc, where compinit is not called yet
+          eval "$(entropix-edge completion zsh)"     after it
     fish: entropix-edge completion fish | source     in ~/.config/fish/config.fish
     """
     from . import COMPLETION, NAME, cli
