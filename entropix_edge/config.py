@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import numbers
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from .engine_config import EngineConfig as EngineConfig
@@ -230,6 +230,8 @@ class GenerationConfig:
     Attributes:
         preset: the table, or the name of one (a shipped preset, or a TOML file's path).
         sampler: "entropix" acts on the table; "greedy" and "temperature" only report it.
+        check: whether numbers after `=` are checked, by the preset's `check` rule, whatever chooses the tokens; None
+            leaves it to the preset where the sampler is "entropix", and checks none with the others.
         seed: of the draws, from 0 to 2⁶⁴ − 1; None means a new one, which the reply names.
         n_predict: most tokens of the reply; −1 means until the model or the context ends.
         stop: texts that end the reply; they are not part of it. A control token's text stands for that token.
@@ -240,6 +242,7 @@ class GenerationConfig:
 
     preset: Preset | str = DEFAULT_PRESET
     sampler: SamplerName = "entropix"
+    check: bool | None = None
     seed: int | None = None
     n_predict: int = -1
     stop: tuple[str, ...] = ()
@@ -250,6 +253,8 @@ class GenerationConfig:
     def __post_init__(self) -> None:
         if self.sampler not in SAMPLERS:
             raise ConfigError(f"sampler is {self.sampler!r}: it must be one of {', '.join(SAMPLERS)}")
+        if self.check not in (None, True, False):
+            raise ConfigError(f"check is {self.check!r}: it must be true, false or none")
         if self.seed is not None:
             set_number(self, "seed", int, 0, 2**64 - 1)
         object.__setattr__(self, "n_predict", check_n_predict(self.n_predict))
@@ -259,6 +264,15 @@ class GenerationConfig:
         if not all(self.stop):
             raise ConfigError("a stop text is empty: each stop text must be non-empty")
         _check_template_variables(self.chat_template_kwargs)
+
+    def in_effect(self, preset: Preset) -> Preset:
+        """A preset as this reply goes by it: with numbers checked or not."""
+        check = self.check
+        if check is None:
+            check = self.sampler == "entropix" and bool(preset.check.arithmetic)
+        if check == bool(preset.check.arithmetic):
+            return preset
+        return replace(preset, check=replace(preset.check, arithmetic=int(check)))
 
 
 def _check_template_variables(variables: Mapping[str, Any]) -> None:

@@ -9,9 +9,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from test_corrections import write_sums
 
 from entropix_edge.cli import run
-from entropix_edge.evaluation.records import read_recording
+from entropix_edge.evaluation.records import Candidate, Record, read_recording
 
 Eval = Callable[..., tuple[int, str, str]]
 
@@ -157,22 +158,47 @@ def test_results_go_to_one_file(evaluate: Eval, tmp_path: Path) -> None:
     assert "leave out --out" in error
 
 
-def test_greedys_recording_serves_the_check_where_nothing_is_corrected(
-    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.mark.parametrize("policy", ["temperature", "self-consistency:2"])
+def test_a_recording_serves_the_check_where_nothing_is_corrected(policy: str, tmp_path: Path) -> None:
+    """A recording with the check is the same, whether replies were taken from one without or all were decoded."""
     tasks = tmp_path / "tasks.jsonl"
-    tasks.write_text(json.dumps({"id": "p", "question": "1 and 1?", "answer": 2}))
-    common = ["eval", str(tasks), "-m", str(tiny_model), *["-t", "1", "-n", "8", "-np", "2", "--attention", "off"]]
-    greedy, check = str(tmp_path / "greedy.jsonl.gz"), str(tmp_path / "check.jsonl.gz")
-    assert run([*common, "--policy", "greedy", "--record", greedy]) == 0
-    assert run([*common, "--policy", "greedy+check", "--record", check, "--reuse", greedy]) == 0
-    (first,), (second,) = (read_recording(Path(path))[1] for path in (greedy, check))
-    assert second.candidates[0].text == first.candidates[0].text
-    assert second.key == ("greedy+check", "p", 0)
-    assert second.result.seconds == first.result.seconds, "it was not decoded again"
-    capsys.readouterr()
-    assert run([*common, "--policy", "edge", "--record", check, "--reuse", greedy]) == 2
-    assert "--reuse is for --record with --policy greedy+check" in capsys.readouterr().err
+    sums = [f"{number}*7=" for number in range(12)]
+    tasks.write_text("\n".join(json.dumps({"id": each, "question": each, "answer": 2}) for each in sums))
+    common = ["eval", str(tasks), "-m", str(write_sums(tmp_path)), *("-t", "1", "-n", "100", "--attention", "off")]
+    common += ["-np", "2", "--policy"]
+    plain, all_new, some_new = (str(tmp_path / f"{name}.jsonl.gz") for name in ("plain", "all", "some"))
+    assert run([*common, policy, "--record", plain]) == 0
+    checked = [*common, f"{policy}+check", "--record"]
+    assert run([*checked, all_new, "--limit", "5"]) == 0
+    assert run([*checked, all_new]) == 0, "it goes on"
+    assert run([*checked, some_new, "--reuse", plain]) == 0
+    without, decoded, taken = (by_problem(path) for path in (plain, all_new, some_new))
+    same = [problem for problem in without if taken[problem].result.seconds == without[problem].result.seconds]
+    assert 0 < len(same) < len(sums)
+    for problem, record in taken.items():
+        assert record.key == (f"{policy}+check", problem, 0)
+        assert [told(each) for each in record.candidates] == [told(each) for each in decoded[problem].candidates]
+        corrections = sum(len(each.corrections) for each in record.candidates)
+        assert (corrections == 0) == (problem in same)
+
+
+def by_problem(path: str) -> dict[str, Record]:
+    return {record.result.problem: record for record in read_recording(Path(path))[1]}
+
+
+def told(candidate: Candidate) -> tuple[object, ...]:
+    """What does not depend on the time that it took."""
+    return candidate.text, candidate.corrections, candidate.decoded_tokens, candidate.rewound, candidate.tokens.origin
+
+
+@pytest.mark.parametrize("policies", [["edge+check"], ["greedy+check", "greedy"], ["deliberate:2+check"]])
+def test_only_the_check_itself_may_differ_from_what_is_reused(
+    evaluate: Eval, tmp_path: Path, policies: list[str]
+) -> None:
+    asked = [each for policy in policies for each in ("--policy", policy)]
+    code, _, error = evaluate(*asked, "--record", tmp_path / "r.jsonl.gz", "--reuse", tmp_path / "g.jsonl.gz")
+    assert code == 2
+    assert "each with +check" in error
 
 
 def test_a_recording_waits_while_there_is_a_file_named_pause(evaluate: Eval, tmp_path: Path) -> None:

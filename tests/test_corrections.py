@@ -12,16 +12,30 @@ import pytest
 import tiny_gguf
 from test_decoding import END, N_VOCAB, ByteVocabulary, ScriptedContext, finish, sure_of, task, text_of
 
-from entropix_edge import CorrectionEvent, Engine, EngineConfig, GenerationConfig, Origin, TokenEvent, load_preset
+from entropix_edge import (
+    CorrectionEvent,
+    Engine,
+    EngineConfig,
+    GenerationConfig,
+    Origin,
+    Reply,
+    TokenEvent,
+    load_preset,
+)
 from entropix_edge.checks import check_arithmetic
+from entropix_edge.config import SAMPLERS
 from entropix_edge.decoding import Scheduler, generate
+from entropix_edge.errors import ConfigError
 from entropix_edge.llama import Context
+from entropix_edge.sessions import Deliberation, VotingConfig
 from entropix_edge.types import Cell
 
 if TYPE_CHECKING:
+    from entropix_edge.config import SamplerName
     from entropix_edge.types import Event, Logits
 
 EDGE = load_preset("edge")
+COLD = replace(EDGE.sampler, temperature=0.0)
 PROMPT = (5, 6, 7)
 
 
@@ -49,7 +63,7 @@ def says(text: str, unsure_at: int | None) -> Callable[[list[int]], Logits]:
 
 
 def reply(script: Callable[[list[int]], Logits], **changes: Any) -> tuple[list[Event], ScriptedContext]:
-    preset = replace(EDGE, branch=replace(EDGE.branch, children=0), sampler=replace(EDGE.sampler, temperature=0.0))
+    preset = replace(EDGE, branch=replace(EDGE.branch, children=0), sampler=COLD)
     preset = replace(preset, check=replace(preset.check, **changes))
     context = ScriptedContext(script)
     scheduler = Scheduler(context)
@@ -119,26 +133,45 @@ def test_most_corrections_are_counted() -> None:
     assert written(events) == "2+2=4;" * 2 + "2+2=5;" * 4
 
 
-def test_a_plain_sampler_only_reports() -> None:
+@pytest.mark.parametrize("check", [None, True, False])
+@pytest.mark.parametrize("arithmetic", [0, 1])
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_the_check_is_asked_for_whatever_chooses_the_tokens(
+    sampler: SamplerName, arithmetic: int, check: bool | None
+) -> None:
+    """Where nothing is asked for, a plain sampler only reports."""
+    config = GenerationConfig(sampler=sampler, check=check)
+    given = replace(EDGE, sampler=COLD, check=replace(EDGE.check, arithmetic=arithmetic))
     context = ScriptedContext(says("2+2=5;", unsure_at=4))
     events: list[Event] = []
     scheduler = Scheduler(context)
-    item = task(preset=EDGE, sampler="greedy", capacity=64)
+    item = task(preset=config.in_effect(given), sampler=sampler, capacity=64)
     scheduler.add(generate(PROMPT, item, ByteVocabulary(), events.append), 64, PROMPT)
     finish(scheduler)
-    assert written(events) == "2+2=5;"
+    checked = (sampler == "entropix" and arithmetic == 1) if check is None else check
+    assert written(events) == ("2+2=4;" if checked else "2+2=5;")
+    assert sum(isinstance(event, CorrectionEvent) for event in events) == checked
+
+
+def test_a_check_is_asked_for_or_not() -> None:
+    with pytest.raises(ConfigError, match="check is 2"):
+        GenerationConfig(check=2)  # type: ignore[arg-type]
 
 
 # --- on a real cache --------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+def write_sums(folder: Path) -> Path:
     """A model that writes nothing but sums."""
     weights = tiny_gguf.random_weights(tiny_gguf.Shape(), sharpness=0.5)
     allowed = {tiny_gguf.TOKENS.index(letter) for letter in "0123456789*=;"}
     weights["output.weight"][[token for token in range(tiny_gguf.N_VOCAB) if token not in allowed]] = -0.0
-    path = tiny_gguf.write_llama(tmp_path_factory.mktemp("sums") / "sums.gguf", weights=weights)
+    return tiny_gguf.write_llama(folder / "sums.gguf", weights=weights)
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    path = write_sums(tmp_path_factory.mktemp("sums"))
     with Engine.open(
         path, EngineConfig(threads=1, ctx_size=512, exact=True, attention="off", flash_attention="off")
     ) as opened:
@@ -187,3 +220,41 @@ def test_the_same_seed_corrects_the_same(engine: Engine, tmp_path: Path) -> None
     first, again = engine.generate("5*5=", config), engine.generate("5*5=", config)
     assert first.events == again.events
     assert first.side_events == again.side_events
+
+
+def drawn(engine: Engine, *, check: bool | None, sampler: SamplerName = "temperature") -> list[Reply]:
+    """The candidates of a vote."""
+    config = GenerationConfig(preset=SUMS, sampler=sampler, check=check, seed=5, n_predict=100)
+    voting = VotingConfig(candidates=16, weighted=False, early_stopping=False)
+    with Deliberation(engine, engine.tokenize_prompt("7*8=56;3*4=12;"), config, voting) as deliberation:
+        deliberation.reply()
+        return deliberation.replies
+
+
+def test_drawn_candidates_are_checked_each_by_itself(engine: Engine) -> None:
+    """Until its first correction a candidate is the one that is drawn without the check."""
+    corrected = 0
+    for plain, checked in zip(drawn(engine, check=None), drawn(engine, check=True), strict=True):
+        corrections = [event for event in checked.side_events if isinstance(event, CorrectionEvent)]
+        assert not any(isinstance(event, CorrectionEvent) for event in plain.side_events)
+        assert {event.origin for event in plain.events} == {Origin.SAMPLED}
+        first = min((event.index for event in corrections), default=len(plain.events))
+        assert checked.events[:first] == plain.events[:first]
+        forced = [event.index for event in checked.events if event.origin is Origin.FORCED]
+        assert set(forced) >= {event.index for event in corrections}
+        assert all(index >= first for index in forced)
+        taken_back = sum(len(event.token_ids) for event in corrections)
+        again = len(corrections)  # the token before a number is decoded once more to look at what follows
+        assert checked.decoded_tokens == len(checked.events) - 1 + taken_back + again
+        corrected += bool(corrections)
+    assert corrected > 1
+
+
+def test_candidates_are_checked_as_the_first_is(engine: Engine) -> None:
+    """Those of `edge` draw as a plain sampler does, and are checked all the same."""
+    counts = [
+        [sum(isinstance(event, CorrectionEvent) for event in reply.side_events) for reply in drawn(engine, **asked)]
+        for asked in ({"check": None, "sampler": "entropix"}, {"check": False, "sampler": "entropix"})
+    ]
+    assert sum(count > 0 for count in counts[0][1:]) > 1
+    assert counts[1] == [0] * 16

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from entropix_edge.evaluation.run import Question, Run, questions
 from entropix_edge.evaluation.statistics import paired_difference, wilson
 from entropix_edge.evaluation.summary import columns, markdown, summarise
 from entropix_edge.evaluation.tasks import Problem, read_problems
+from entropix_edge.strategy import load_preset
 
 # --- statistics -----------------------------------------------------------------------------------
 
@@ -73,6 +75,10 @@ def test_differences_of_nothing(ours: list[Any], theirs: list[Any]) -> None:
 @pytest.mark.parametrize("name", [*DEFAULT_POLICIES, "self-consistency:5", "deliberate:8"])
 def test_a_policy_keeps_its_name(name: str) -> None:
     assert policy(name).name == name
+    checked = policy(f"{name}+check")
+    assert (checked.name, checked.unchecked) == (f"{name}+check", name)
+    assert replace(checked, name=name, check=None) == policy(name)
+    assert checked.config().in_effect(load_preset("article")).check.arithmetic == 1
 
 
 def test_greedy_with_checks_is_greedy_where_there_is_no_sum(engine: Engine) -> None:

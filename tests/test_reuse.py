@@ -14,7 +14,7 @@ from test_records import PROBLEMS, engine
 from test_records import record as recorded
 from test_records import reply as whole_reply
 
-from entropix_edge import CorrectionEvent, Engine, load_preset
+from entropix_edge import CorrectionEvent, Engine, GenerationConfig, load_preset
 from entropix_edge.decoding import Scheduler, generate
 from entropix_edge.errors import ConfigError
 from entropix_edge.evaluation.policies import policy
@@ -33,11 +33,9 @@ def equations(text: str, unsure_at: int) -> tuple[Candidate, bool]:
     context = ScriptedContext(says(text, unsure_at))
     scheduler = Scheduler(context)
     events: list[Event] = []
-    scheduler.add(
-        generate(PROMPT, task(sampler="greedy", capacity=64, alternatives=2), ByteVocabulary(), events.append),
-        64,
-        PROMPT,
-    )
+    plain = GenerationConfig(sampler="greedy").in_effect(load_preset("edge"))
+    item = task(preset=plain, sampler="greedy", capacity=64, alternatives=2)
+    scheduler.add(generate(PROMPT, item, ByteVocabulary(), events.append), 64, PROMPT)
     finish(scheduler)
     checked, _context = reply(says(text, unsure_at))
     corrected = any(isinstance(event, CorrectionEvent) for event in checked)
@@ -68,8 +66,7 @@ def test_a_recording_of_other_settings_is_not_reused(engine: Engine, tmp_path: P
         for each in recorded(engine, "greedy"):
             recording.add(each)
     asked = questions([policy("greedy+check")], PROBLEMS, 1)
-    rule, vocabulary = engine.preset("edge").check, engine.model.vocabulary
-    taken = list(left_alone(path, {**settings, "edge": "x"}, asked, rule, vocabulary))
+    taken = list(left_alone(path, {**settings, "edge": "x"}, asked, engine))
     assert {each.key for each in taken} == {question.key for question in asked}
     with pytest.raises(ConfigError, match=key):
-        list(left_alone(path, settings | {key: value}, asked, rule, vocabulary))
+        list(left_alone(path, settings | {key: value}, asked, engine))

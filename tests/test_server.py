@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from serving import HELLO, Served, error_of, serving
 from test_confidence import NUMBERS, write_fits
+from test_corrections import write_sums
 
 from entropix_edge import EngineConfig, GenerationConfig
 
@@ -329,7 +330,7 @@ def test_a_reply_begins_with_exact_tokens(served: Served) -> None:
     again = served.chat(temperature=0, max_tokens=6, entropix={"tokens": True, "begin_tokens": ids[:4]})
     (choice,) = again["choices"]
     assert choice["message"]["content"] == whole["message"]["content"]
-    assert [event["token_id"] for event in choice["entropix"]["events"]] == ids[4:]
+    assert [event["token_id"] for event in choice["entropix"].get("events", ())] == ids[4:]
     assert again["usage"]["completion_tokens"] == 6
     assert again["usage"]["prompt_tokens"] == len(served.engine.tokenize_prompt("hello")) + 4
 
@@ -346,6 +347,18 @@ def test_the_best_of_several_replies(served: Served) -> None:
     chunks = served.stream(seed=1, max_tokens=8, entropix={"deliberate": 4, "answer": "exact"})
     assert chunks[-1] == "[DONE]"
     assert text_of(chunks)
+
+
+def test_sums_are_checked_where_that_is_asked_for(tmp_path: Path) -> None:
+    def corrections(server: Served, **asked: object) -> int:
+        extension = {"sampler": "temperature", "branches": True, **asked}
+        answer = server.complete("7*8=56;3*4=12;", n=8, seed=5, max_tokens=200, entropix=extension)
+        told = [event for choice in answer["choices"] for event in choice["entropix"].get("events", ())]
+        return sum(event.get("event") == "correction" for event in told)
+
+    with serving(write_sums(tmp_path), parallel=8) as started:
+        assert corrections(started) == corrections(started, check=False) == 0
+        assert corrections(started, check=True) > 0
 
 
 # --- the rest ---------------------------------------------------------------------------------------

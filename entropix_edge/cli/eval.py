@@ -46,8 +46,9 @@ class _EvalOptions(NamedTuple):
             "policies",
             multiple=True,
             metavar="NAME",
-            help="greedy, greedy+check, temperature[:T], article, edge, a preset's file, self-consistency:K or "
-            "deliberate:N. Repeatable. Default: greedy, temperature, temperature:1.0, article, edge.",
+            help="greedy, temperature[:T], article, edge, a preset's file, self-consistency:K or deliberate:N; "
+            "with +check at its end numbers after `=` are checked. Repeatable. "
+            "Default: greedy, temperature, temperature:1.0, article, edge.",
         ),
     ]
     deliberate: Annotated[
@@ -119,8 +120,8 @@ class _EvalOptions(NamedTuple):
             "--reuse",
             type=click.Path(path_type=Path, dir_okay=False),
             metavar="FILE.jsonl.gz",
-            help="With --record and the policy greedy+check: a recording of `greedy`, whose replies are taken where "
-            "the check would correct nothing.",
+            help="With --record and policies such as greedy+check: a recording of `greedy`, whose replies are taken "
+            "where the check would correct nothing.",
         ),
     ]
     baseline: Annotated[
@@ -153,15 +154,18 @@ def command(
     set that ships with the program. The report goes to standard output.
     """
     from ..evaluation.policies import DEFAULT_POLICIES, forks, policy, reads_attention
+    from ..evaluation.reuse import can_reuse
 
     if options.record and options.out:
         raise click.UsageError("--record keeps the results too: leave out --out")
-    if options.reuse and not (options.record and options.policies == ("greedy+check",)):
-        raise click.UsageError("--reuse is for --record with --policy greedy+check and no other")
     names = list(options.policies or DEFAULT_POLICIES)
     if options.deliberate:
         names.append(f"deliberate:{options.deliberate}")
     policies = [policy(name) for name in dict.fromkeys(names)]
+    if options.reuse and not (options.record and all(map(can_reuse, policies))):
+        raise click.UsageError(
+            "--reuse is for --record with greedy, temperature or self-consistency:K, each with +check, and no other"
+        )
     policy(options.baseline)  # or say that it is none
     problems = _problems(options)
     if attention is None:
@@ -225,7 +229,7 @@ def _evaluate(
         if options.record:
             out, stopped = options.record, _pausing(options.record, session.interrupt)
             settings |= _circumstances(engine, config, options)
-            if all(policy.sampler != "entropix" for policy in policies):
+            if not any(policy.sampler == "entropix" or policy.check for policy in policies):
                 del settings["edge"]
             with open_recording(out, settings) as recording:
                 if options.reuse:
@@ -246,13 +250,12 @@ def _evaluate(
 def _take_over(
     path: Path, settings: dict[str, Any], asked: Sequence[Question], recording: Log[Record], engine: Engine
 ) -> None:
-    """Record greedy's replies that the check would leave alone."""
+    """Record the replies of another recording that the check would leave alone."""
     from ..evaluation.reuse import left_alone
 
     done = {record.key for record in recording.records}
     missing = [question for question in asked if question.key not in done]
-    rule = engine.preset("edge").check
-    for record in left_alone(path, settings, missing, rule, engine.model.vocabulary):
+    for record in left_alone(path, settings, missing, engine):
         recording.add(record)
 
 

@@ -340,7 +340,7 @@ class _Run:
             "seed": self._stream.seed,
             "prompt_tokens": self._stream.prompt_tokens,
             "sampler": self._config.sampler,
-            "preset": dataclasses.asdict(self._config)["preset"],
+            "preset": dataclasses.asdict(self._engine.fits.preset_of(self._config)),
             "attention_layers": list(self._engine.watched_layers),
         }
 

@@ -185,6 +185,15 @@ class SamplingOptions(NamedTuple):
             help="entropix acts on the table; the others only report it. Default: entropix.",
         ),
     ]
+    check: Annotated[
+        bool | None,
+        click.option(
+            "--check/--no-check",
+            default=None,
+            help="Check numbers after `=` with a calculator, whatever the sampler. "
+            "Default: as the preset has it, with the sampler entropix.",
+        ),
+    ]
     temperature: Annotated[
         float | None,
         click.option(
@@ -240,6 +249,7 @@ class SamplingOptions(NamedTuple):
         return GenerationConfig(
             preset=override(load(self.preset), changes | dict(self.changes)),
             sampler=self.sampler,
+            check=self.check,
             seed=self.seed,
             n_predict=self.n_predict,
             stop=self.stop,

@@ -136,14 +136,16 @@ def policy_name(sampler: str, preset: Preset) -> str:
 
     Args:
         sampler: what is done with the table's verdict.
-        preset: the table.
+        preset: the table, as it is in effect.
     """
     values = asdict(preset)
+    check = "+check" if preset.check.arithmetic else ""
     match sampler:
         case "greedy":
-            return "greedy"
+            return f"greedy{check}"
         case "temperature":
-            return "temperature " + " ".join(f"{name}={value:g}" for name, value in values["sampler"].items())
+            filters = " ".join(f"{name}={value:g}" for name, value in values["sampler"].items())
+            return f"temperature{check} {filters}"
     del values["name"]
     digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
     return f"{preset.name} {digest}"

@@ -122,8 +122,6 @@ class _Decisions:
         self._astray: dict[int, list[int]] = {}  # where a rewind went back to: the tokens that were taken back there
         self._bans = 0
         self._numbers = NumberWatch(self._preset.check, vocabulary, self._transcript.tokens)
-        if not self._policy.acts:
-            self._numbers.give_up()
         self._marks: dict[int, _Checkpoint] = {}  # before each token that a correction may take back
 
     def run(self) -> Generation:

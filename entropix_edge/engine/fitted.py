@@ -78,12 +78,14 @@ class Fitted:
         return Judge(self.confidence.of(policy), self.confidence.rank, question)(events, features)
 
     def preset_of(self, config: GenerationConfig) -> Preset:
-        """The preset that a reply goes by.
+        """The preset that a reply goes by: with numbers checked or not, as the reply's settings have it.
 
         Raises:
             ConfigError: there is no such preset, or one that does not hold.
         """
-        return config.preset if isinstance(config.preset, Preset) else self.preset_named(config.preset)
+        return config.in_effect(
+            config.preset if isinstance(config.preset, Preset) else self.preset_named(config.preset)
+        )
 
     def preset_named(self, name: str) -> Preset:
         """A preset by name or path, the default one as it was fitted. Errors as for `preset_of`."""

@@ -95,7 +95,7 @@ def fit_recorded(
     if answer is not None and kind != answer:
         raise ConfigError(f"the recording's answers are of kind {kind!r}, not {answer!r}")
     preset = _preset(recorded, folder)
-    name = policy_name(recorded.policy.sampler, preset)
+    name = policy_name(recorded.policy.sampler, recorded.policy.config().in_effect(preset))
     if recorded.policy.voting.candidates > 1:
         name = f"{name}, {recorded.policy.voting.name}"
     return fit_answers(recorded.answers, answer=str(kind), policy=name)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .. import strategy
-from ..config import SamplerRule
+from ..config import GenerationConfig, SamplerRule
 from ..errors import ConfigError
 from ..sessions import VotingConfig
 from ..strategy import load_preset
@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 DEFAULT_POLICIES = ("greedy", "temperature", "temperature:1.0", "article", "edge")
 _ONE = VotingConfig(candidates=1, early_stopping=False)
 _VOTERS_TEMPERATURE = 0.7
-_NEVER = 1e9  # bits
+_CHECK = "+check"
 _KNOWN = (
-    "greedy, greedy+check, temperature[:T], article, edge, a preset's TOML file, self-consistency:K or deliberate:N"
+    "greedy, temperature[:T], article, edge, a preset's TOML file, self-consistency:K or deliberate:N, "
+    f"each with {_CHECK} or without"
 )
 
 
@@ -31,27 +32,38 @@ class Policy:
         name: as the user wrote it.
         preset: the table; a name stands for the one that fits the model.
         sampler: what is done with the table's verdict.
+        check: as in `GenerationConfig`.
         voting: how many candidates, and how one is chosen.
     """
 
     name: str
     preset: Preset | str
     sampler: SamplerName = "entropix"
+    check: bool | None = None
     voting: VotingConfig = _ONE
+
+    @property
+    def unchecked(self) -> str:
+        """The name of the same policy without the check."""
+        return self.name.removesuffix(_CHECK)
+
+    def config(self, **values: Any) -> GenerationConfig:
+        """How one reply of it is generated; `values` are what the policy does not say."""
+        return GenerationConfig(preset=self.preset, sampler=self.sampler, check=self.check, **values)
 
 
 def policy(name: str) -> Policy:
-    """The policy of a name.
+    """The policy of a name; one that ends in `+check` has its numbers checked.
 
     Raises:
         ConfigError: an unknown name, or a number outside its range.
     """
+    if name.endswith(_CHECK):
+        return replace(policy(name.removesuffix(_CHECK)), name=name, check=True)
     kind, _, number = name.partition(":")
     match kind:
         case "greedy":
             return Policy(name=name, preset="edge", sampler="greedy")
-        case "greedy+check":
-            return Policy(name=name, preset=_checking(name))
         case "temperature":
             return Policy(name=name, preset=_plain(name, number or "0.7"), sampler="temperature")
         case "self-consistency":
@@ -92,20 +104,6 @@ def _plain(name: str, temperature: str) -> Preset:
     except ValueError as error:  # ConfigError is one
         raise ConfigError(f"policy {name!r}: the temperature must be a number from 0 to 100") from error
     return replace(load_preset("article"), name=name, sampler=sampler)
-
-
-def _checking(name: str) -> Preset:
-    """Always the most probable token, with the checks of `edge` and nothing else of it."""
-    edge = load_preset("edge")
-    return replace(
-        edge,
-        name=name,
-        sampler=replace(edge.sampler, temperature=0.0),
-        branch=replace(edge.branch, children=0),
-        pause=replace(edge.pause, entropy_above=_NEVER),
-        resample=replace(edge.resample, entropy_above=_NEVER),
-        loop=replace(edge.loop, span=0),
-    )
 
 
 def _candidates(name: str, number: str) -> int:

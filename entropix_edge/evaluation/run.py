@@ -8,7 +8,6 @@ from collections import defaultdict, deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..config import GenerationConfig
 from ..errors import EntropixError
 from ..sessions import Deliberation
 from ..text import extract, locate, right
@@ -167,12 +166,8 @@ class Run:
 
     def _begin(self, question: Question, recorded: bool) -> Deliberation:
         policy, problem = question.policy, question.problem
-        config = GenerationConfig(
-            preset=policy.preset,
-            sampler=policy.sampler,
-            seed=_seed(question),
-            n_predict=self._n_predict,
-            alternatives=ALTERNATIVES if recorded else 0,
+        config = policy.config(
+            seed=_seed(question), n_predict=self._n_predict, alternatives=ALTERNATIVES if recorded else 0
         )
         if self._engine.prompts.chat_template is None:
             tokens = self._engine.tokenize_prompt(plain_text(problem), raw=True)

@@ -58,6 +58,7 @@ class Entropix(Struct):
         preset: the table, by the name of one that ships with the program.
         options: single thresholds and coefficients of it.
         sampler: what acts.
+        check: whether numbers after `=` are checked, whatever acts.
         deliberate: generate so many whole replies and answer with the best.
         answer: by which these vote: `last-number`, `choice`, `exact` or `code`.
         begin_tokens: token ids that the reply begins with; their text is a part of it.
@@ -70,6 +71,7 @@ class Entropix(Struct):
     preset: str | None = None
     options: dict[str, bool | int | float | str] | None = None
     sampler: SamplerName | None = None
+    check: bool | None = None
     deliberate: Annotated[int, Meta(ge=2)] | None = None
     answer: Vote | None = None
     begin_tokens: list[Token] | None = None

@@ -99,6 +99,7 @@ class Starter:
             defaults,
             preset=self._preset(ask.preset, tuple(sorted(ask.changes.items()))),
             sampler=ask.sampler or defaults.sampler,
+            check=defaults.check if ask.check is None else ask.check,
             seed=defaults.seed if ask.seed is None else ask.seed,
             stop=defaults.stop if ask.stop is None else ask.stop,
             alternatives=ask.alternatives,

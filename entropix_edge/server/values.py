@@ -78,6 +78,7 @@ class Ask:
         changes: options of the preset.
         preset: its name; None for the server's own.
         sampler: None for the server's own.
+        check: None for the server's own.
         seed: None for the server's own.
         stop: None for the server's own.
         logprobs: whether each token's probability is told.
@@ -96,6 +97,7 @@ class Ask:
     changes: dict[str, Any]
     preset: str | None
     sampler: Any
+    check: bool | None
     seed: int | None
     stop: tuple[str, ...] | None
     logprobs: bool
@@ -188,6 +190,7 @@ def _ask(
         changes=_filters(request) | _options(extension),
         preset=_preset(extension),
         sampler=extension.sampler if extension else None,
+        check=extension.check if extension else None,
         seed=_seed(request.seed),
         stop=_stop(request.stop),
         logprobs=logprobs,

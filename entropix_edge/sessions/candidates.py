@@ -142,7 +142,8 @@ class Deliberation:
         engine: with several slots, or the candidates go one after another.
         tokens: the prompt.
         config: how the first candidate is generated. The others draw with the plain filters of its preset, since
-            candidates that avoid every doubtful token are all alike; their seeds count up from its seed.
+            candidates that avoid every doubtful token are all alike; their seeds count up from its seed. Numbers are
+            checked in all of them, or in none.
         voting: how many candidates, and how to choose.
         answer_of: the answer in a candidate's text, None where it has none. Candidates with the same answer vote
             together; without this function confidence alone decides.
@@ -168,7 +169,8 @@ class Deliberation:
         self._answer_of = answer_of
         at_once = min(voting.first_wave, engine.sequences)
         cells = min(engine.context.room, engine.context.n_ctx // at_once)
-        self._config = replace(config, n_predict=_share(config.n_predict, cells, len(tokens)))
+        check = bool(engine.fits.preset_of(config).check.arithmetic)
+        self._config = replace(config, check=check, n_predict=_share(config.n_predict, cells, len(tokens)))
         self._candidates: list[_Candidate] = []
         self._events = self._chosen_events()
         self._start(voting.first_wave)
