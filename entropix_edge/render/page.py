@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _FOLDER = Path(__file__).with_name("viewer")
 _SCRIPTS = (
     *("dom", "reply", "table", "words", "pane", "inspector", "timeline", "plane", "sliders", "summary", "save"),
-    *("viewer", "api", "settings", "tree", "page", "file", "start"),
+    *("viewer", "api", "settings", "composer", "turns", "store", "tree", "page", "file", "start"),
 )
 _TITLE = "entropix-edge"
 

@@ -45,7 +45,9 @@ const api = {
     const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
     let held = "";
     for (;;) {
-      const { done, value } = await reader.read();
+      const { done, value } = await reader.read().catch((error) => {
+        throw error.name === "AbortError" ? error : new ApiFault(0, "the server has gone away");
+      });
       if (done) return;
       held += value;
       const lines = held.split("\n");

@@ -72,6 +72,9 @@ function visible(text) {
   });
 }
 
+/** A message as a sentence. */
+const sentence = (message) => `${message[0].toUpperCase()}${message.slice(1)}${/[.!?]$/.test(message) ? "" : "."}`;
+
 const quoted = (text) => (text === "" ? "nothing" : `“${visible(text)}”`);
 const plural = (count, noun) => `${count} ${noun}${count === 1 ? "" : "s"}`;
 

@@ -12,12 +12,11 @@ class FilePage {
     const choose = (event) => this.show(this.replies[Number(event.target.value)]);
     const options = this.replies.map(({ name }, at) => el("option", { value: at }, visible(name)));
     const picker = this.replies.length > 1 ? el("label", {}, "Trace ", el("select", { onchange: choose }, options)) : null;
-    const timeline = this.viewer.section("Timeline", this.viewer.timeline.element, { save: this.viewer.timeline.svg });
     clear(
       root,
       el("header", {}, el("h1", {}, "entropix-edge"), picker, el("p", { class: "status" }, visible(this.replies.map(({ name }) => name).join(", ")))),
       this.viewer.said,
-      el("main", {}, el("div", { class: "talk" }, this.viewer.legend(), this.text, timeline), el("aside", { "aria-label": "What the model knew" }, this.viewer.panels())),
+      el("main", {}, el("div", { class: "talk" }, this.viewer.legend(), this.text, this.viewer.timelinePanel()), el("aside", { "aria-label": "What the model knew" }, this.viewer.panels())),
       this.viewer.tip,
     );
     this.show(this.replies[0]);

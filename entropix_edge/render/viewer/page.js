@@ -40,88 +40,72 @@ class Page {
     clear(this.status, "");
     clear(
       this.alert,
-      el("form", { class: "key", onsubmit: submit }, el("p", {}, api.key ? `${message}.` : "This server asks for a key. It is kept until this tab is closed."), el("label", { for: "key" }, "API key "), input, el("button", { type: "submit" }, "Use it")),
+      el("form", { class: "key", onsubmit: submit }, el("p", {}, api.key ? sentence(message) : "This server asks for a key. It is kept until this tab is closed."), el("label", { for: "key" }, "API key "), input, el("button", { type: "submit" }, "Use it")),
     );
     input.focus();
   }
 
   // --- what is on the page ---------------------------------------------------------------------------
 
-  open() {
+  async open() {
     const { props } = this;
     this.viewer = new Viewer(props.strategy, this);
     this.settings = new Settings(props);
-    this.tree = new Tree((node) => this.goTo(node));
+    this.composer = new Composer(this);
+    this.store = new Store((error) => this.keepsNothing(error));
+    this.conversations = new Conversations(this, this.store);
+    this.tree = new Tree(this);
+    this.tried = el("div", {}, this.tree.element);
     this.turns = el("div", { class: "turns" });
-    this.question = el("textarea", { id: "question", rows: 3, placeholder: "Ask something", onkeydown: (event) => this.questionKey(event) });
-    this.mode = el("select", { id: "mode", onchange: () => this.showMode() }, el("option", { value: "chat" }, "chat"), el("option", { value: "text" }, "raw text"));
-    this.send = el("button", { type: "submit", class: "main" }, "Ask");
-    this.stopButton = el("button", { type: "button", onclick: () => this.stop(), disabled: true }, "Stop");
     this.file = el("input", { type: "file", accept: ".jsonl,.json,.txt", class: "visually-hidden", tabindex: -1, "aria-hidden": "true", onchange: () => this.importFile() });
     clear(this.status, el("b", {}, props.model_alias), ` ${props.n_ctx} tokens of context · ${props.build_info}`);
     clear(this.root, this.header(), this.alert, this.viewer.said, this.main(), this.viewer.tip);
     this.viewer.show(null);
     this.show();
-    this.question.focus();
+    this.composer.question.focus();
     addEventListener("beforeunload", (event) => {
-      if (this.tree.nodes.length) event.preventDefault();
+      if (this.running || (this.unkept && this.tree.nodes.length)) event.preventDefault();
     });
     addEventListener("keydown", (event) => {
       if (event.key === "Escape") this.stop();
     });
+    await this.comeBack();
   }
 
   header() {
+    this.undo = el("button", { type: "button", disabled: true, onclick: () => this.takeBack() }, "Undo");
     return el(
       "header",
       {},
       el("h1", {}, "entropix-edge"),
       this.status,
-      el("div", { class: "buttons" }, this.undoButton(), el("button", { type: "button", onclick: () => this.restart() }, "New"), el("button", { type: "button", onclick: () => this.file.click() }, "Import"), this.file),
+      el("div", { class: "buttons" }, this.undo, el("button", { type: "button", onclick: () => this.restart() }, "New"), el("button", { type: "button", onclick: () => this.file.click() }, "Import"), this.file),
     );
-  }
-
-  undoButton() {
-    this.undo = el("button", { type: "button", disabled: true, onclick: () => this.takeBack() }, "Undo");
-    return this.undo;
   }
 
   main() {
-    const composer = el(
-      "form",
-      { class: "composer", onsubmit: (event) => this.ask(event) },
-      el("label", { for: "question", class: "visually-hidden" }, "Your question"),
-      this.question,
-      el("div", { class: "buttons" }, el("label", { for: "mode", class: "visually-hidden" }, "What the text is"), this.mode, this.stopButton, this.send),
-    );
-    const timeline = this.viewer.section("Timeline", this.viewer.timeline.element, { save: this.viewer.timeline.svg });
     return el(
       "main",
       {},
-      el("div", { class: "talk" }, this.viewer.legend(), this.turns, composer, timeline),
+      el("div", { class: "talk" }, this.viewer.legend(), this.turns, this.composer.element, this.viewer.timelinePanel()),
       el(
         "aside",
-        { "aria-label": "What the model knew" },
-        this.viewer.panels(),
-        this.viewer.section("Tried", this.tree.element),
+        { "aria-label": "Settings, and what the model knew" },
         this.viewer.section("Settings", this.settings.element, { open: false }),
+        this.viewer.section("Conversations", this.conversations.element, { open: false }),
+        this.viewer.panels(this.viewer.section("Tried", this.tried)),
       ),
     );
-  }
-
-  showMode() {
-    this.question.placeholder = this.mode.value === "chat" ? "Ask something" : "A text to go on from, as it is";
-    clear(this.send, this.mode.value === "chat" ? "Ask" : "Go on");
   }
 
   /** Draw the turns that lead to the current one. */
   show() {
     const path = this.tree.path();
     this.viewer.keepPanes(path.map((node) => node.reply));
-    clear(this.turns, path.length ? path.map((node) => this.turn(node)) : this.welcome());
+    clear(this.turns, path.length ? path.map((node) => turnOf(this, node, node === this.tree.current)) : this.welcome());
     this.viewer.show(path.length ? path.at(-1).reply : null);
     this.undo.disabled = this.running !== null || !this.tree.before.length;
-    this.showRunning();
+    this.composer.showRunning(this.running !== null);
   }
 
   welcome() {
@@ -133,82 +117,18 @@ class Page {
     );
   }
 
-  turn(node) {
-    const pane = this.viewer.pane(node.reply);
-    const last = node === this.tree.current;
-    const notes = el("div", { class: "notes" }, this.notesOf(node));
-    if (last) this.notes = notes; // a node must not hold its elements: they would hold every token's
-    return el(
-      "article",
-      { "aria-label": node.kind === "text" ? "Text" : "Question and reply" },
-      node.question === null ? null : el("div", { class: node.kind === "text" ? "question raw" : "question", role: "group", "aria-label": "Question" }, node.question, this.editButton(node)),
-      candidatesOf(this.viewer, node.reply),
-      pane.element,
-      notes,
-      last ? this.buttons(node) : null,
-    );
-  }
-
-  editButton(node) {
-    const edit = () => {
-      this.question.value = node.question;
-      this.mode.value = node.kind;
-      this.showMode();
-      this.editing = node;
-      this.question.focus();
-    };
-    return el("button", { type: "button", class: "edit", onclick: edit, "aria-label": "Ask this differently" }, "✎");
-  }
-
-  /** What is said below a reply. */
-  notesOf(node) {
-    const told = confidenceInWords(node.reply.confidence);
-    const parts = [told ? el("span", {}, el("b", {}, `Confidence: ${told.value}.`), ` ${told.meaning}`) : null];
-    if (node.fault) parts.push(el("span", { class: "fault" }, `The reply ended: ${node.fault}`));
-    else if (node.reply.finish && node.reply.finish !== "stop") parts.push(el("span", {}, ENDINGS[node.reply.finish] ?? `Ended by ${node.reply.finish}.`));
-    return parts.filter(Boolean).map((part) => el("p", {}, part));
-  }
-
-  buttons(node) {
-    const { reply } = node;
-    const whyNot = this.whyNot(reply);
-    const idle = this.running === null;
-    const button = (name, call, able = true) => el("button", { type: "button", onclick: call, disabled: !able || !idle }, name);
-    return el(
-      "div",
-      { class: "buttons" },
-      button("Regenerate", () => this.regenerate(node), node.prompted),
-      button("Continue", () => this.goOn(reply, reply.tokens.length, [], ""), !whyNot && reply.finish !== "stop" && reply.tokens.length > 0),
-      button("Export trace", () => saveTrace(reply), reply.tokens.length > 0),
-      navigator.clipboard ? button("Copy", () => navigator.clipboard.writeText(reply.text), reply.tokens.length > 0) : null, // there on secure origins only
-    );
-  }
-
-  showRunning() {
-    this.stopButton.disabled = this.running === null;
-    this.send.disabled = this.running !== null;
-  }
-
   tell(error) {
-    clear(this.alert, el("p", {}, `${error.message[0].toUpperCase()}${error.message.slice(1)}.`), el("button", { type: "button", "aria-label": "Close the message", onclick: () => clear(this.alert) }, "×"));
+    clear(this.alert, el("p", {}, sentence(error.message)), el("button", { type: "button", "aria-label": "Close the message", onclick: () => clear(this.alert) }, "×"));
     if (error.status === 401) this.askForKey(error.message);
   }
 
   // --- what the user does ----------------------------------------------------------------------------
 
-  questionKey(event) {
-    if (event.key === "Enter" && !event.shiftKey && !event.isComposing && this.mode.value === "chat") this.ask(event);
-  }
-
-  ask(event) {
-    event.preventDefault();
-    const question = this.question.value;
-    if (this.running || question.trim() === "") return;
-    const edited = this.editing;
-    this.editing = null;
-    const kind = this.mode.value;
-    const parent = edited ? edited.parent : kind === "text" ? null : this.tree.current && this.tree.current.kind === "chat" ? this.tree.current : null;
-    if (this.generate({ parent, kind, question, told: quoted(question.trim().slice(0, 40)), system: (edited ?? parent)?.system })) this.question.value = "";
+  /** Ask, or go on from a text. False where that cannot be begun. */
+  ask({ question, kind, edited }) {
+    const current = this.tree.current && this.tree.current.kind === "chat" ? this.tree.current : null;
+    const parent = edited ? edited.parent : kind === "text" ? null : current;
+    return this.generate({ parent, kind, question, told: quoted(question.trim().slice(0, 40)), system: (edited ?? parent)?.system });
   }
 
   regenerate(node) {
@@ -233,6 +153,19 @@ class Page {
     }
   }
 
+  /** Go on from a reply as the user wrote it over; or keep it so, and generate nothing. */
+  async rewrite(node, text, { keep = false } = {}) {
+    const { reply } = node;
+    const { place, left } = keptFor(reply, text);
+    try {
+      const tokens = left ? (await api.json("tokenize", { content: left, parse_special: false })).tokens : [];
+      if (!keep) this.goOn(reply, place, tokens, left);
+      else this.add({ ...node, told: "✎ written over", fault: null, pace: null, used: null, reply: reply.begin(place, tokens, left, reply.header) });
+    } catch (error) {
+      this.tell(error);
+    }
+  }
+
   /** Why a reply cannot be gone on from; null where it can. */
   whyNot(reply) {
     const node = this.tree.nodes.find((each) => each.reply === reply);
@@ -243,20 +176,21 @@ class Page {
 
   takeBack() {
     this.tree.undo();
+    this.store.point(this.tree);
     this.show();
   }
 
   goTo(node) {
     if (this.running) return;
     this.tree.go(node);
+    this.store.point(this.tree);
     this.show();
   }
 
   restart() {
     if (this.running) return;
-    this.tree.go(null);
-    this.show();
-    this.question.focus();
+    this.shows(new Tree(this));
+    this.composer.question.focus();
   }
 
   stop() {
@@ -270,31 +204,83 @@ class Page {
     try {
       const reply = readTrace(await file.text());
       if (reply.header.model === this.props.model_file) reply.texts.forEach((text, id) => this.texts.set(id, text));
-      this.importReply(reply, file.name);
+      let parent = null;
+      for (const turn of turnsOf(reply, visible(file.name))) parent = this.add({ ...turn, parent });
     } catch (error) {
       this.tell(error);
     }
   }
 
-  /** A trace that this page wrote has the turns that led to it. */
-  importReply(reply, name) {
-    const { messages, prompt } = reply.header;
-    if (typeof prompt === "string") {
-      this.tree.add({ parent: null, kind: "text", question: prompt, told: visible(name), reply, prompted: true });
-    } else {
-      const turns = Array.isArray(messages) ? messages.filter((each) => each && typeof each.content === "string") : [];
-      let parent = null;
-      const system = turns.find((each) => each.role === "system")?.content;
-      const said = turns.filter((each) => each.role !== "system");
-      for (let at = 0; at + 2 < said.length; at += 2) {
-        const earlier = new Reply({ ...reply.header, preset: {} });
-        earlier.pushEnd({ text: said[at + 1].content, finish_reason: "stop" });
-        parent = this.tree.add({ parent, kind: "chat", question: said[at].content, told: quoted(said[at].content.slice(0, 40)), reply: earlier, system, prompted: false });
-      }
-      const question = said.length % 2 ? said.at(-1).content : null;
-      this.tree.add({ parent, kind: "chat", question, told: visible(name), reply, prompted: question !== null, system });
-    }
+  // --- what is kept ----------------------------------------------------------------------------------
+
+  /** Add a turn that is whole, and show it. */
+  add(turn) {
+    const node = this.tree.add(turn);
+    this.save(node);
     this.show();
+    return node;
+  }
+
+  async save(node) {
+    const { tree } = this;
+    sessionStorage.setItem(SHOWN, tree.id);
+    await this.store.save(tree, node);
+    this.conversations.draw();
+  }
+
+  keepsNothing(error) {
+    if (!this.unkept) this.tell(error);
+    this.unkept = true;
+  }
+
+  /** Show a conversation in place of the one that is shown. */
+  shows(tree) {
+    this.tree = tree;
+    clear(this.tried, tree.element);
+    sessionStorage.setItem(SHOWN, tree.id);
+    this.conversations.draw();
+    this.show();
+  }
+
+  /** What this tab showed before it was loaded anew. */
+  async comeBack() {
+    const before = sessionStorage.getItem(SHOWN);
+    if (before) await this.openConversation(before);
+    else await this.conversations.draw();
+  }
+
+  async openConversation(id) {
+    if (this.running) return;
+    const facts = (await this.store.list()).find((each) => each.id === id);
+    const turns = facts ? await this.store.turns(id) : [];
+    if (this.running || !turns.length) return void this.conversations.draw();
+    for (const turn of turns) turn.reply = Reply.of(turn.reply, turn.reply.header.model === this.props.model_file ? this.texts : new Map());
+    const tree = new Tree(this, facts);
+    tree.fill(turns, facts.shown);
+    this.settings.set("system", tree.current.system ?? "");
+    this.shows(tree);
+  }
+
+  async remove(node) {
+    if (this.running) return;
+    await this.store.remove(this.tree.id, this.tree.remove(node));
+    if (this.tree.nodes.length) this.store.point(this.tree);
+    else await this.store.remove(this.tree.id);
+    this.conversations.draw();
+    this.show();
+  }
+
+  async forget(id) {
+    if (this.running) return;
+    await this.store.remove(id);
+    if (id === this.tree.id) this.restart();
+    else this.conversations.draw();
+  }
+
+  async forgetAll() {
+    if (this.running || !confirm("Delete all conversations that this browser keeps?")) return;
+    await this.store.clear();
+    this.restart();
   }
 
   // --- generating ------------------------------------------------------------------------------------
@@ -322,7 +308,8 @@ class Page {
     const given = from ? promptOf(from) : kind === "text" ? { prompt: question } : { messages: this.messages(parent, question, set.system ?? system) };
     const header = this.headerOf(set, options, given);
     const reply = from ? from.begin(place, ids, text, header) : new Reply(header, this.texts);
-    const node = this.tree.add({ parent, kind, question, told, system, reply, prompted: true });
+    const node = this.tree.add({ parent, kind, question, told, system: set.system ?? system, reply, prompted: true });
+    this.save(node);
     clear(this.alert);
     this.running = new AbortController();
     this.show();
@@ -346,11 +333,10 @@ class Page {
   async read(node, body) {
     const { reply } = node;
     const path = node.kind === "text" ? "v1/completions" : "v1/chat/completions";
-    const begun = performance.now();
-    const draw = throttled(() => this.drawTokens(node, begun));
+    const draw = throttled(() => this.drawTokens(node));
     try {
       for await (const event of api.stream(path, body, this.running.signal)) {
-        this.take(reply, event);
+        this.take(node, event);
         draw();
       }
     } catch (error) {
@@ -361,37 +347,49 @@ class Page {
       }
     }
     this.running = null;
-    this.drawTokens(node, begun);
-    this.show();
+    this.drawTokens(node, () => this.show());
     this.viewer.updatePlots();
     this.tree.draw();
+    this.save(node);
   }
 
-  take(reply, event) {
-    if (event.usage) reply.header.prompt_tokens = event.usage.prompt_tokens;
+  take(node, event) {
+    const { reply } = node;
+    if (event.usage) {
+      reply.header.prompt_tokens = event.usage.prompt_tokens;
+      node.used = event.usage.total_tokens;
+    }
     for (const choice of event.choices) {
       const extension = choice.entropix;
       if (!extension) continue;
+      const before = reply.tokens.length;
       for (const record of extension.events || []) reply.push(record);
       if (extension.summary) reply.summary = extension.summary;
+      this.measure(node, reply.tokens.length - before);
     }
   }
 
-  drawTokens(node, begun) {
+  /** The pace counts from the first token on: what came before it is the prompt. */
+  measure(node, count) {
+    if (!count) return;
+    const now = performance.now();
+    if (!node.pace) {
+      node.pace = { count, seconds: 0 };
+      this.first = now;
+    } else {
+      node.pace = { count: node.pace.count + count, seconds: (now - this.first) / 1000 };
+    }
+  }
+
+  /** Draw what has come; who reads the end goes on reading there. */
+  drawTokens(node, then = () => {}) {
     const follows = this.turns.scrollHeight - this.turns.scrollTop - this.turns.clientHeight < 40;
     this.viewer.update(node.reply);
+    if (this.running) clear(this.notes, el("p", {}, paceOf(node, this.props)));
+    then();
     if (follows) this.turns.scrollTop = this.turns.scrollHeight;
-    const seconds = (performance.now() - begun) / 1000;
-    if (this.running) clear(this.notes, el("p", {}, `${plural(node.reply.tokens.length, "token")}, ${(node.reply.tokens.length / seconds).toFixed(0)} a second`));
   }
 }
 
 /** What a reply answered, so that it is gone on from with the very same prompt. */
 const promptOf = ({ header }) => (typeof header.prompt === "string" ? { prompt: header.prompt } : { messages: header.messages });
-
-const ENDINGS = {
-  length: "Cut at the most tokens: Continue goes on.",
-  context: "The context is full.",
-  repetition: "Ended where it went round in a loop.",
-  cancelled: "Stopped.",
-};

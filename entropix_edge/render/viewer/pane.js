@@ -1,6 +1,7 @@
 // The text of a reply, a span a token. Read as plain text; with the keyboard one token at a time is chosen.
 
 const ENTROPY_STEPS = [0.5, 1.5, 3, 5]; // bits, between the steps of the colouring by entropy
+const UNSEEN = /^[\p{Cf}\p{Cc}]*(?<!\t)$/u; // no text, or none that can be seen: a sign stands for it, to be clicked
 const UNSURE = 1; // bits: what the up and down keys stop at
 
 /** Two branches off a stem: few fonts have a sign for it. */
@@ -60,7 +61,8 @@ class TextPane {
     if (token.chosen) classes.push("chosen");
     if (token.corrected) classes.push("corrected");
     else if (token.origin === "forced" && token.strategy === "pause") classes.push("paused");
-    if (/^\n+$/.test(token.text)) classes.push("newline");
+    if (token.text.trim() === "" && token.text.includes("\n")) classes.push("newline");
+    else if (UNSEEN.test(token.text)) classes.push("unseen");
     if (token.place === this.marked) classes.push("selected");
     span.className = classes.join(" ");
   }

@@ -127,6 +127,22 @@ class Reply {
     return this.tokens.map((token) => token.text).join("") + this.tail;
   }
 
+  /** It as plain values, to be kept; `Reply.of` reads them. */
+  plain() {
+    const { header, events, finish, tail, summary } = this;
+    const ids = new Set(this.ids);
+    for (const { alternatives } of this.tokens) (alternatives || []).forEach((id, at) => at % 2 || ids.add(id));
+    const texts = [...ids].filter((id) => this.texts.has(id)).map((id) => [id, this.texts.get(id)]);
+    return { header, events, finish, tail, summary, texts };
+  }
+
+  static of({ header, events, finish, tail, summary, texts }, known) {
+    const reply = new Reply(header, known);
+    texts.forEach(([id, text]) => known.set(id, text));
+    for (const event of events) "place" in event ? reply.append(event) : reply.pushAside(event);
+    return Object.assign(reply, { finish, tail, summary });
+  }
+
   get ids() {
     return this.tokens.map((token) => token.id);
   }

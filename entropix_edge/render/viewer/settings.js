@@ -2,7 +2,7 @@
 
 const FIELDS = [
   { name: "system", label: "System message", kind: "textarea" },
-  { name: "max_tokens", label: "Most tokens", kind: "number", min: 1, step: 1, whole: true },
+  { name: "max_tokens", label: "Max tokens", kind: "number", min: 1, step: 1, whole: true },
   { name: "temperature", label: "Temperature", kind: "number", min: 0, step: 0.05 },
   { name: "top_k", label: "top_k", kind: "number", min: 0, step: 1, whole: true },
   { name: "top_p", label: "top_p", kind: "number", min: 0, max: 1, step: 0.01 },
@@ -53,6 +53,10 @@ class Settings {
     if (field.name === "preset") return `${defaults.preset.name} (the server's)`;
     if (field.name === "sampler") return `${defaults.sampler} (the server's)`;
     return field.name === "answer" ? "nothing: the surest is taken" : "";
+  }
+
+  set(name, value) {
+    this.inputs[name].value = value;
   }
 
   /** What is set; throws an Error for a value that cannot be. */

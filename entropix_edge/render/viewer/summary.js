@@ -16,7 +16,7 @@ class Summary {
   }
 
   confidence(reply) {
-    const told = confidenceInWords(reply.confidence);
+    const told = confidenceInWords(reply.confidence, reply);
     if (!told) return null;
     const part = reply.tokens.some((token) => token.chosen) ? " (of the part that was generated anew)" : "";
     return el("p", { class: "confidence" }, el("b", {}, `Confidence: ${told.value}${part}.`), ` ${told.meaning}`);

@@ -17,6 +17,7 @@ class Viewer {
     this.hovered = null;
     this.colouring = "strategy";
     this.changed = null; // thresholds that were moved
+    this.replyPanels = [];
     this.said = el("p", { class: "visually-hidden", role: "status" });
     this.tip = el("div", { class: "tip", "aria-hidden": "true", hidden: true });
     this.timeline = new Timeline(this);
@@ -42,6 +43,7 @@ class Viewer {
   }
 
   show(reply) {
+    for (const panel of this.replyPanels) panel.hidden = !reply;
     if (this.reply === reply) return;
     this.select(this.reply, null);
     this.reply = reply;
@@ -179,13 +181,24 @@ class Viewer {
     return el("details", { class: "panel", open }, el("summary", {}, el("h2", {}, title)), content, save ? saveButtons(save, title.toLowerCase()) : null);
   }
 
-  /** The panels beside the text. */
-  panels() {
+  timelinePanel() {
+    return this.ofReply(this.section("Timeline", this.timeline.element, { save: this.timeline.svg }));
+  }
+
+  /** A panel that is there once there is a reply. */
+  ofReply(panel) {
+    this.replyPanels.push(panel);
+    return panel;
+  }
+
+  /** The panels beside the text; `more` after the summary. */
+  panels(more = null) {
     return [
       this.inspector.element,
-      this.section("Summary", this.summary.element),
-      this.section("Plane", this.plane.element, { save: this.plane.svg }),
-      this.section("Thresholds", this.sliders.element, { open: false }),
+      this.ofReply(this.section("Summary", this.summary.element)),
+      more,
+      this.ofReply(this.section("Plane", this.plane.element, { save: this.plane.svg })),
+      this.ofReply(this.section("Thresholds", this.sliders.element, { open: false })),
     ];
   }
 }

@@ -2,6 +2,7 @@
 
 const LETTERS = { entropy: "H", varentropy: "V" };
 const UNITS = { entropy: "bits", varentropy: "bits²" };
+const LEAST_LOGPROB = -7; // another token with less than 0.1 % is not worth naming
 const DOINGS = { branch: "fork", resample: "go back", pause: "pause" };
 
 /** Why a token is what it is. `thresholds` are those that the reply was generated with, null where they are unknown. */
@@ -79,7 +80,7 @@ function choices(entropy) {
 }
 
 /** A reply's confidence and what it means: null, a number, or an object whose `kind` says what its value is. */
-function confidenceInWords(confidence) {
+function confidenceInWords(confidence, reply) {
   if (confidence === null || confidence === undefined) return null;
   if (typeof confidence === "number") {
     const meaning = "2 to the power of minus the mean entropy: 1 where the model was sure of every token.";
@@ -91,10 +92,23 @@ function confidenceInWords(confidence) {
   const basis = Number.isInteger(confidence.compared) ? confidence.compared : "some";
   if (confidence.kind === "probability") {
     const answer = confidence.answer ? `The answer is ${quoted(String(confidence.answer))}; the` : "The";
-    return { value: `${share} % likely to be right`, meaning: `${answer} probability was fitted to ${basis} answers of its kind.` };
+    const unsure = unsureOf(confidence, reply);
+    const named = unsure.length ? ` Least sure of ${listed(unsure)}.` : "";
+    return { value: `${share} % likely to be right`, meaning: `${answer} probability was fitted to ${basis} answers of its kind.${named}` };
   }
   const rank = share < 50 ? `less sure than ${100 - share} %` : `surer than ${share} %`;
   return { value: `${rank} of this model's replies`, meaning: "A rank: how often such a reply is right is not known." };
+}
+
+/** The least sure tokens that carry the answer: a trace names their places, the server the tokens. */
+function unsureOf(confidence, reply) {
+  const places = Array.isArray(confidence.least_sure) ? confidence.least_sure.map((each) => each?.index ?? each) : [];
+  const tokens = places.map((index) => reply.tokens.find((token) => token.index === index)).filter(Boolean);
+  return tokens.map((token) => {
+    const others = reply.alternativesOf(token).filter(({ id, logprob }) => id !== token.id && logprob > LEAST_LOGPROB);
+    const also = others.slice(0, 2).map(({ text, logprob }) => `${quoted(text)} ${percent(logprob)}`);
+    return quoted(token.text) + (also.length ? ` (also ${listed(also)})` : "");
+  });
 }
 
 /** A token in a line, for a screen reader and for tooltips. */
