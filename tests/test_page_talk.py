@@ -75,12 +75,27 @@ def test_a_full_context_is_said_and_not_gone_on_from(page: Opened) -> None:
     assert page.page.get_by_role("button", name="Continue", exact=True).is_disabled()
 
 
-def test_the_end_of_a_long_reply_is_in_sight(page: Opened) -> None:
-    page.ask(seed=1, max_tokens=400, sampler="greedy")
-    page.page.wait_for_function("() => document.querySelectorAll('.t').length === 400")
+def end_is_seen(page: Opened) -> bool:
+    """Whether the last reply's buttons stand above the place where one writes."""
     box = page.page.get_by_role("button", name="Regenerate").bounding_box()
-    turns = page.page.locator(".turns").bounding_box()
-    assert box["y"] + box["height"] <= turns["y"] + turns["height"]
+    composer = page.page.locator(".composer").bounding_box()
+    return bool(box["y"] > 0 and box["y"] + box["height"] <= composer["y"])
+
+
+@pytest.mark.parametrize("width", [1360, 390])
+def test_the_end_of_what_comes_is_in_sight(browser: Any, served: Served, width: int) -> None:
+    with opened(browser, f"{served.url}/", viewport={"width": width, "height": 800}) as page:
+        page.ask(seed=1, max_tokens=200, sampler="greedy")
+        assert end_is_seen(page)
+        page.ask("and then?", max_tokens=8)
+        assert end_is_seen(page)
+
+
+def test_messages_that_do_not_fit_are_refused_with_a_way_out(page: Opened) -> None:
+    page.ask("hello " * 300, seed=1)
+    assert "maximum context length is 512 tokens" in notes(page)
+    assert notes(page).endswith("Begin a new conversation, or go back to an earlier turn.")
+    page.faults.clear()  # the browser names the refused request
 
 
 # --- keys ---------------------------------------------------------------------------------------------
@@ -169,7 +184,7 @@ def test_conversations_outlive_a_reload(page: Opened) -> None:
 
 
 def test_conversations_and_turns_are_deleted(page: Opened) -> None:
-    page.ask("first", seed=1, max_tokens=4)
+    page.ask("first", seed=1, max_tokens=80)
     page.ask("second")
     page.press("Regenerate")
     page.tried(3)

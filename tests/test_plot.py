@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import re
@@ -19,10 +20,18 @@ from terminals import Terminal
 from entropix_edge.cli import run
 from entropix_edge.confidence import Fits
 from entropix_edge.confidence import as_toml as fits_as_toml
-from entropix_edge.evaluation.calibration import Observation, as_toml, deciles, fit, read_deciles
+from entropix_edge.evaluation.calibration import (
+    Observation,
+    as_toml,
+    deciles,
+    fit,
+    open_record,
+    read_deciles,
+    read_record,
+)
 from entropix_edge.evaluation.fitting import Judged, calibration_error, cross_validation, left_out, rank_of
 from entropix_edge.render import TraceWriter
-from entropix_edge.strategy import classify, load_preset
+from entropix_edge.strategy import classify, load_preset, thresholds
 from entropix_edge.types import (
     BranchEvent,
     CandidateEvent,
@@ -386,7 +395,7 @@ def test_results_are_drawn_against_their_cost(tmp_path: Path) -> None:
 def test_recordings_are_drawn(tmp_path: Path, chart: str) -> None:
     more = ["--escalate", LARGE] if chart == "escalation" else []
     assert plot(SMALL, "--chart", chart, *OF_GREEDY, *more, "--out", tmp_path / "a.svg") == 0
-    said = {"reliability": "293 answers in 10 bins", "coverage": "if it knew", "escalation": "seconds a problem"}
+    said = {"reliability": "293 answers in 10 bins", "coverage": "95 % interval", "escalation": "seconds a problem"}
     assert said.get(chart, "greedy+check") in text_of(tmp_path / "a.svg")
 
 
@@ -462,6 +471,41 @@ def test_the_quantiles_of_a_calibration_are_drawn(tmp_path: Path) -> None:
         "resample.varentropy_above",
     ):
         assert part in shown
+
+
+def unfinished(path: Path, replies: int, tokens: int) -> Path:
+    """What an interrupted `calibrate` leaves."""
+    seen = observations(replies * tokens)
+    known = {"version": 2, "model": "0f", "asked": "1e", "attention": [1], "n_ctx": 512}
+    with contextlib.closing(open_record(path, known)) as record:
+        record.add([seen[start : start + tokens] for start in range(0, len(seen), tokens)])
+    return path
+
+
+def test_an_unfinished_calibration_is_drawn(tmp_path: Path) -> None:
+    path = unfinished(tmp_path / "c.jsonl", replies=8, tokens=50)
+    assert plot(path, "--out", tmp_path / "q.svg") == 0
+    shown = text_of(tmp_path / "q.svg")
+    assert "Not finished: 8 replies, 400 tokens so far" in shown
+    assert "attention entropy" in shown
+    seen = [each for reply in read_record(path) for each in reply]
+    limit = thresholds(fit(seen, EDGE))["argmax.entropy_below"]
+    assert f"argmax.entropy_below {limit:.3g}" in shown
+    few = unfinished(tmp_path / "few.jsonl", replies=2, tokens=5)
+    assert plot(few, "--out", tmp_path / "q.svg") == 0
+    assert "argmax.entropy_below" not in text_of(tmp_path / "q.svg"), "nothing is fitted to ten tokens"
+
+
+def test_a_calibration_that_has_just_begun_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = unfinished(tmp_path / "c.jsonl", replies=1, tokens=1)
+    path.write_text(path.read_text("utf-8").splitlines()[0] + "\n", "utf-8")
+    assert plot(path, "--out", tmp_path / "q.svg") == 2
+    assert "has no reply yet" in capsys.readouterr().err
+    assert plot(path) == 2
+    assert "is no trace" in capsys.readouterr().err
+    path.write_text(path.read_text("utf-8") + '{"replies": 3}\n', "utf-8")
+    assert plot(path, "--out", tmp_path / "q.svg") == 2
+    assert "line 2 is not a" in capsys.readouterr().err
 
 
 def test_the_quantiles_of_replies_are_drawn(tmp_path: Path) -> None:

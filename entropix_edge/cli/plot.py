@@ -121,8 +121,9 @@ def command(options: PlotOptions) -> None:
     """Draw a trace, an evaluation or a calibration.
 
     FILES are traces of `generate --trace` (- reads one from standard input); or results of `eval`, its recordings, or
-    summaries of these; or a file that `calibrate` wrote. A trace alone is drawn in the terminal. With --out all are
-    drawn as pictures, by matplotlib, and traces as an HTML page too, which shows what `serve` shows of a reply.
+    summaries of these; or a file that `calibrate` wrote, finished or not. A trace alone is drawn in the terminal. With
+    --out all are drawn as pictures, by matplotlib, and traces as an HTML page too, which shows what `serve` shows of a
+    reply.
     """
     form = _form(options)
     with _sources(options.files) as sources:
@@ -191,7 +192,9 @@ def _what(path: Path) -> str:
     with path.open("rb") as file:
         begin = file.read(len(_LOG))
     if begin == _LOG or begin.startswith(_GZIP):
-        return "evaluation"
+        from ..evaluation.calibration import is_record
+
+        return "calibration" if is_record(path) else "evaluation"
     return "calibration" if begin.lstrip()[:1] in (b"#", b"[") or path.suffix == ".toml" else "trace"
 
 

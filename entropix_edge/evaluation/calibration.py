@@ -18,7 +18,7 @@ import numpy as np
 
 from ..config import DEFAULT_PRESET, GenerationConfig
 from ..errors import ConfigError, ModelError, PromptError
-from ..storage import Log, LogFormat
+from ..storage import Log, LogFormat, read_log
 from ..strategy import THRESHOLDS, classify, load_preset, override, thresholds
 from ..types import Metrics, Strategy
 
@@ -56,6 +56,8 @@ N_PREDICT = 96
 SEQUENCES = 8  # replies side by side; what is recorded, and so what a kill can cost, is so many
 DECILES = tuple(range(10, 100, 10))
 _LEAST_TOKENS = 200
+_FIRST_LINE = 64 * 1024  # bytes: far more than the settings of a record
+_SETTINGS = {"version", "model", "asked", "attention", "n_ctx"}
 _VERSION = 2
 
 
@@ -130,6 +132,31 @@ def open_record(path: Path, settings: Mapping[str, Any], *, anew: bool = False) 
         return Log(path, _FORMAT, settings, anew=anew)
     except ConfigError:
         return Log(path, _FORMAT, settings, anew=True)
+
+
+def read_record(path: Path) -> list[Measured]:
+    """What a calibration under way has measured so far, a reply a prompt.
+
+    Raises:
+        ConfigError: the file holds something else.
+        OSError: it cannot be read.
+    """
+    _settings, groups = read_log(path, _FORMAT)
+    return list(itertools.chain(*groups))
+
+
+def is_record(path: Path) -> bool:
+    """Whether a file begins as `open_record` begins one.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        first = file.readline(_FIRST_LINE)
+    try:
+        return set(json.loads(first)["settings"]) == _SETTINGS
+    except (ValueError, TypeError, LookupError, RecursionError):
+        return False
 
 
 def _parse_group(value: Any) -> Group:

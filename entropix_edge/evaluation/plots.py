@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..confidence import QUANTILES, read_fits
+from ..config import DEFAULT_PRESET
 from ..encoding import decode_text
-from ..errors import ConfigError
+from ..errors import ConfigError, ModelError
 from ..render import charts
 from ..render.canvas import new_axes, new_figure
 from ..storage import LogFormat, read_log
-from ..strategy import read_fitted, thresholds
-from .calibration import DECILES, read_deciles
+from ..strategy import load_preset, read_fitted, thresholds
+from .calibration import DECILES, deciles, fit, is_record, read_deciles, read_record
 from .comparison import compare
 from .escalation import escalate
 from .fitting import bins, left_out, risk_coverage
@@ -23,7 +24,7 @@ from .statistics import wilson
 from .summary import summarise
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -101,10 +102,12 @@ def reliability(paths: Sequence[Path], policy: str | None = None, extractor: str
 
 
 def coverage(paths: Sequence[Path], policy: str | None = None, extractor: str | None = None) -> Figure:
-    """How many answers are right when only the surest are given. Arguments as of `reliability`."""
+    """How many answers are right when only the surest are given, with intervals. Arguments as of `reliability`."""
     probabilities, right = _probabilities(paths, policy, extractor)
     figure, axes = new_axes(4.6, 4.2)
-    charts.coverage(axes, risk_coverage(probabilities, right))
+    rows = risk_coverage(probabilities, right)
+    intervals = [wilson(min(share * count, count), count) for count, share in enumerate(rows[:, 1].tolist(), 1)]
+    charts.coverage(axes, rows, intervals)
     return figure
 
 
@@ -153,10 +156,15 @@ def _pool(found: Sequence[Pool], name: str | None) -> Pool:
 def quantiles(path: Path) -> Figure:
     """The quantiles that a calibration found: of tokens with the thresholds, or of replies' mean entropies.
 
+    Args:
+        path: of a file that a calibration wrote, or of the record of one under way.
+
     Raises:
         ConfigError: the file holds none.
         OSError: it cannot be read.
     """
+    if is_record(path):
+        return _so_far(path)
     text = decode_text(path.read_bytes(), str(path))
     found = read_deciles(text)
     if not found:
@@ -165,6 +173,25 @@ def quantiles(path: Path) -> Figure:
         limits = thresholds(read_fitted(text))
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
+    return _of_tokens(found, limits)
+
+
+def _so_far(path: Path) -> Figure:
+    """What was measured before a calibration was interrupted, with what would be fitted to that."""
+    replies = read_record(path)
+    observations = [each for reply in replies for each in reply]
+    if not observations:
+        raise ConfigError(f"{path} has no reply yet: there is nothing to draw")
+    try:
+        limits = thresholds(fit(observations, load_preset(DEFAULT_PRESET)))
+    except ModelError:  # too few tokens
+        limits = {}
+    figure = _of_tokens(deciles(observations), limits)
+    figure.suptitle(f"Not finished: {len(replies)} replies, {len(observations)} tokens so far")
+    return figure
+
+
+def _of_tokens(found: Mapping[str, Sequence[float]], limits: Mapping[str, float]) -> Figure:
     figure = new_figure(10, 4.4)
     for axes, quantity, unit in zip(figure.subplots(1, 2), ("entropy", "varentropy"), ("bits", "bits²"), strict=True):
         shown = {name: found[name] for name in (quantity, f"attention_{quantity}") if name in found}

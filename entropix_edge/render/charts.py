@@ -67,14 +67,17 @@ def reliability(axes: Axes, rows: Array, intervals: Sequence[Interval]) -> None:
     axes.set_title(f"Reliability: {rows[:, 2].sum():.0f} answers in {len(rows)} bins")
 
 
-def coverage(axes: Axes, covered: Array) -> None:
+def coverage(axes: Axes, covered: Array, intervals: Sequence[Interval]) -> None:
     """How many answers are right when only the surest are given.
 
     Args:
         axes: to draw into.
         covered: shape (answers, 2): the share that is given, the share of those that is right; rising coverage.
+        intervals: of each share of right answers.
     """
     everywhere = covered[-1, 1]
+    _values, low, high = np.array(intervals, np.float64).T
+    axes.fill_between(covered[:, 0], low, high, color="C0", alpha=0.15, linewidth=0, label="95 % interval")
     axes.plot(covered[:, 0], covered[:, 1], color="C0", label="the surest")
     axes.axhline(everywhere, color=_DIM, linewidth=1, label="at random")
     axes.plot(covered[:, 0], np.minimum(1, everywhere / covered[:, 0]), color=_DIM, linestyle=":", label="if it knew")

@@ -3,9 +3,10 @@
 const KEY = "entropix-edge key"; // kept until the tab is closed
 
 class ApiFault extends Error {
-  constructor(status, message) {
+  constructor(status, message, code = null) {
     super(message);
     this.status = status;
+    this.code = code;
   }
 }
 
@@ -32,7 +33,7 @@ const api = {
     }
     if (answer.ok) return answer;
     const told = await answer.json().catch(() => null);
-    throw new ApiFault(answer.status, told && told.error ? told.error.message : `the server answered with ${answer.status}`);
+    throw new ApiFault(answer.status, told && told.error ? told.error.message : `the server answered with ${answer.status}`, told?.error?.code);
   },
 
   async json(path, body) {

@@ -1,5 +1,9 @@
 // The page that a server shows: a conversation with its model.
 
+const FULL = "context_length_exceeded";
+const GAP = 8; // pixels
+const NEAR = 60; // pixels: who is so near the end is reading there
+
 class Page {
   constructor(root) {
     this.root = root;
@@ -102,19 +106,10 @@ class Page {
   show() {
     const path = this.tree.path();
     this.viewer.keepPanes(path.map((node) => node.reply));
-    clear(this.turns, path.length ? path.map((node) => turnOf(this, node, node === this.tree.current)) : this.welcome());
+    clear(this.turns, path.length ? path.map((node) => turnOf(this, node, node === this.tree.current)) : welcome());
     this.viewer.show(path.length ? path.at(-1).reply : null);
     this.undo.disabled = this.running !== null || !this.tree.before.length;
     this.composer.showRunning(this.running !== null);
-  }
-
-  welcome() {
-    return el(
-      "div",
-      { class: "welcome" },
-      el("p", {}, "Ask, and see at every word how sure the model was: sure words are plain, the others are coloured and underlined by what was done there."),
-      el("p", {}, "Click a word for its numbers and what else could stand there; click one of those to go on from it. A sign with two branches marks a fork: branches that were tried and one that was kept."),
-    );
   }
 
   tell(error) {
@@ -240,6 +235,7 @@ class Page {
     sessionStorage.setItem(SHOWN, tree.id);
     this.conversations.draw();
     this.show();
+    this.toEnd();
   }
 
   /** What this tab showed before it was loaded anew. */
@@ -285,15 +281,6 @@ class Page {
 
   // --- generating ------------------------------------------------------------------------------------
 
-  /** The messages before a reply. */
-  messages(parent, question, system) {
-    const path = [];
-    for (let node = parent; node; node = node.parent) path.unshift(node);
-    const found = system ? [{ role: "system", content: system }] : [];
-    for (const node of path) found.push({ role: "user", content: node.question ?? "" }, { role: "assistant", content: node.reply.text });
-    return [...found, { role: "user", content: question }];
-  }
-
   /** Begin a reply. False where a setting is wrong. */
   generate({ parent, kind, question, told, system, from = null, place = 0, ids = [], text = "" }) {
     let set;
@@ -305,7 +292,7 @@ class Page {
     }
     set.seed ??= Math.floor(Math.random() * 2 ** 32);
     const options = this.viewer.sliders.use.checked && this.viewer.changed ? this.viewer.changed : {};
-    const given = from ? promptOf(from) : kind === "text" ? { prompt: question } : { messages: this.messages(parent, question, set.system ?? system) };
+    const given = from ? promptOf(from) : kind === "text" ? { prompt: question } : { messages: messagesOf(parent, question, set.system ?? system) };
     const header = this.headerOf(set, options, given);
     const reply = from ? from.begin(place, ids, text, header) : new Reply(header, this.texts);
     const node = this.tree.add({ parent, kind, question, told, system: set.system ?? system, reply, prompted: true });
@@ -313,6 +300,7 @@ class Page {
     clear(this.alert);
     this.running = new AbortController();
     this.show();
+    this.toEnd();
     this.read(node, { ...given, ...requestOf(set, options, reply.ids) });
     return true;
   }
@@ -342,7 +330,7 @@ class Page {
     } catch (error) {
       if (error.name === "AbortError") reply.finish = "cancelled";
       else {
-        node.fault = error.message;
+        node.fault = error.code === FULL ? `${error.message} Begin a new conversation, or go back to an earlier turn` : error.message;
         if (!reply.tokens.length || error.status === 401) this.tell(error);
       }
     }
@@ -383,13 +371,21 @@ class Page {
 
   /** Draw what has come; who reads the end goes on reading there. */
   drawTokens(node, then = () => {}) {
-    const follows = this.turns.scrollHeight - this.turns.scrollTop - this.turns.clientHeight < 40;
+    const follows = this.below() < NEAR;
     this.viewer.update(node.reply);
     if (this.running) clear(this.notes, el("p", {}, paceOf(node, this.props)));
     then();
-    if (follows) this.turns.scrollTop = this.turns.scrollHeight;
+    if (follows) this.toEnd();
+  }
+
+  /** How far the last turn reaches below what is seen, in pixels. */
+  below() {
+    const [last, turns, composer] = [this.turns.lastElementChild, this.turns, this.composer.element].map((each) => each.getBoundingClientRect());
+    return Math.ceil(last.bottom - Math.min(turns.bottom, composer.top)) + GAP;
+  }
+
+  /** Scroll to the end of the last turn: the turns on a wide page, all of a narrow one. */
+  toEnd() {
+    for (const scroller of [this.turns, window]) scroller.scrollBy(0, Math.max(0, this.below()));
   }
 }
-
-/** What a reply answered, so that it is gone on from with the very same prompt. */
-const promptOf = ({ header }) => (typeof header.prompt === "string" ? { prompt: header.prompt } : { messages: header.messages });

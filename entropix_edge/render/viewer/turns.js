@@ -29,6 +29,15 @@ function turnOf(page, node, last) {
   );
 }
 
+/** What stands where nothing was asked yet. */
+const welcome = () =>
+  el(
+    "div",
+    { class: "welcome" },
+    el("p", {}, "Ask, and see at every word how sure the model was: sure words are plain, the others are coloured and underlined by what was done there."),
+    el("p", {}, "Click a word for its numbers and what else could stand there; click one of those to go on from it. A sign with two branches marks a fork: branches that were tried and one that was kept."),
+  );
+
 /** What is said below a reply. */
 function notesOf(page, node) {
   const { reply } = node;
@@ -116,4 +125,16 @@ function turnsOf(reply, name) {
     turns.push({ kind: "chat", question: said[at], told: quoted(said[at].slice(0, 40)), reply: earlier, system, prompted: false });
   }
   return [...turns, { kind: "chat", question, told: name, reply, system, prompted: question !== null }];
+}
+
+/** What a reply answered, so that it is gone on from with the very same prompt. */
+const promptOf = ({ header }) => (typeof header.prompt === "string" ? { prompt: header.prompt } : { messages: header.messages });
+
+/** The messages that a question is asked with. */
+function messagesOf(parent, question, system) {
+  const path = [];
+  for (let node = parent; node; node = node.parent) path.unshift(node);
+  const found = system ? [{ role: "system", content: system }] : [];
+  for (const node of path) found.push({ role: "user", content: node.question ?? "" }, { role: "assistant", content: node.reply.text });
+  return [...found, { role: "user", content: question }];
 }
