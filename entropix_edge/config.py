@@ -24,6 +24,8 @@ DEFAULT_MODEL = "smollm2-135m"
 DEFAULT_PRESET = "edge"
 DEFAULT_CTX_SIZE = 4096
 MOST_ALTERNATIVES = 20
+MOST_CANDIDATES = 64
+DEFAULT_CANDIDATES = 8
 _TEMPLATE_OWN = frozenset(["messages", "add_generation_prompt", "bos_token", "eos_token"])
 
 

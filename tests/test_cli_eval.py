@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from test_corrections import write_sums
 
-from entropix_edge.cli import run
+from entropix_edge.cli import generate, run
+from entropix_edge.cli.parameters import with_optional_numbers
 from entropix_edge.evaluation.records import Candidate, Record, read_recording
 
 Eval = Callable[..., tuple[int, str, str]]
@@ -218,3 +219,25 @@ def test_a_recording_waits_while_there_is_a_file_named_pause(evaluate: Eval, tmp
     assert (code, seen) == (0, [True])
     assert time.monotonic() - begun > 1.4
     assert sum(each.result.seconds for each in read_recording(tmp_path / "r.jsonl.gz")[1]) < 1.4
+
+
+@pytest.mark.parametrize(
+    ("given", "taken"),
+    [
+        (["--deliberate", "How many?"], ["--deliberate=8", "How many?"]),
+        (["--deliberate", "4", "How many?"], ["--deliberate", "4", "How many?"]),
+        (["How many?", "--deliberate"], ["How many?", "--deliberate"]),
+        (["--deliberate", "--json", "hello"], ["--deliberate=8", "--json", "hello"]),
+        (["-n", "hello", "--temp", "hello"], ["-n", "hello", "--temp", "hello"]),
+    ],
+)
+def test_a_number_of_candidates_may_be_left_out(given: list[str], taken: list[str]) -> None:
+    assert with_optional_numbers(generate.command, given) == taken
+
+
+def test_without_a_number_eight_candidates_are_the_most(tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    base = ["generate", "-m", str(tiny_model), *("-c", "256", "-t", "1", "-s", "1", "-n", "4", "--json")]
+    assert run([*base, "--deliberate", "hello", "--answer", "regex:(?s)(.*)"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["candidates"]) == 8, "they are cut, and none has a vote"
+    assert run([*base, "hello", "--deliberate=4", "--answer", "regex:(?s)(.*)"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["candidates"]) == 4

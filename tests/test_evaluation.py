@@ -96,10 +96,11 @@ def test_what_the_policies_are() -> None:
     votes, deliberation = policy("self-consistency:5").voting, policy("deliberate:8").voting
     assert (votes.candidates, votes.weighted, votes.early_stopping) == (5, False, False)
     assert (deliberation.candidates, deliberation.weighted, deliberation.early_stopping) == (8, True, True)
+    assert policy("deliberate").voting == deliberation
 
 
 @pytest.mark.parametrize(
-    "name", ["", "edgy", "temperature:warm", "temperature:-1", "deliberate", "deliberate:0", "self-consistency:x"]
+    "name", ["", "edgy", "temperature:warm", "temperature:-1", "deliberate:", "deliberate:0", "self-consistency:x"]
 )
 def test_a_policy_that_is_none(name: str) -> None:
     with pytest.raises(ConfigError):

@@ -21,8 +21,8 @@ from entropix_edge.evaluation.escalation import escalate
 from entropix_edge.evaluation.features import SIGNS, features
 from entropix_edge.evaluation.pairs import pair
 from entropix_edge.evaluation.records import Candidate, Record, Tokens, open_recording
-from entropix_edge.evaluation.replay import Pool, any_right, ballot, curve, orders, pools, rule, tally
-from entropix_edge.evaluation.results import Result
+from entropix_edge.evaluation.replay import Pool, any_right, ballot, curve, lead_is_safe, orders, pools, rule, tally
+from entropix_edge.evaluation.results import Result, open_results
 from entropix_edge.evaluation.samples import Sample, read_samples, write_summary
 from entropix_edge.evaluation.statistics import auroc, gain_at_equal_cost, mean_interval
 from entropix_edge.types import FinishReason
@@ -495,7 +495,42 @@ def test_another_file_is_named(tmp_path: Path, replay: Replay) -> None:
     path.write_text("hello\n")
     code, _, error = replay(path)
     assert code == 2
-    assert "is not a recording or a summary of one" in error
+    assert "is not a recording, a summary of one, or a results file" in error
+
+
+def result(policy: str, problem: str, candidates: tuple[tuple[str | None, float, int], ...] = ()) -> Result:
+    return Result(
+        problem=problem,
+        policy=policy,
+        seed=0,
+        right=True,
+        found="2",
+        gold="2",
+        written_tokens=8,
+        decoded_tokens=26,
+        cut=False,
+        seconds=1.0,
+        candidates=candidates,
+    )
+
+
+def test_results_count_like_recordings_where_they_keep_candidates(tmp_path: Path, replay: Replay) -> None:
+    """Without the seconds of each candidate, which they do not have."""
+    path = tmp_path / "results.jsonl"
+    candidates = (("2", 0.9, 5), ("3", 0.8, 6), (None, 0.7, 7), ("2", 0.6, 8))
+    with open_results(path, {"model": "m"}) as log:
+        for number in range(3):
+            log.add(result("deliberate:4", f"p{number}", candidates))
+        log.add(result("greedy", "p0"))
+    samples = read_samples(path)
+    assert [sample.votes for sample in samples[:4]] == [True, True, False, True]
+    assert [sample.right for sample in samples[:4]] == [True, False, False, True]
+    code, report, _ = replay(path, "--rule", "fixed:4", "--format", "json")
+    (row,) = json.loads(report)["rows"]
+    assert code == 0
+    assert (row["policy"], row["problems"], row["accuracy"][0]) == ("deliberate:4", 3, 1.0)
+    assert (row["decoded_tokens"], row["seconds"]) == (26.0, None)
+    assert "nan" not in replay(path, "--rule", "fixed:4")[1]
 
 
 def test_gains_are_over_fixed_numbers_and_none_at_these(recording: Path) -> None:
@@ -504,3 +539,11 @@ def test_gains_are_over_fixed_numbers_and_none_at_these(recording: Path) -> None
     assert [row.gain is None for row in rows[:4]] == [True] * 4
     assert all(row.gain for row in rows[4:])
     assert rows[0].decoded_tokens == 2
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "safe"),
+    [(3, 0, False), (4, 0, True), (4, 1, False), (5, 1, False), (6, 1, True), (0, 0, False), (9, 9, False)],
+)
+def test_when_a_lead_is_safe(first: int, second: int, safe: bool) -> None:
+    assert lead_is_safe(first, second) is safe

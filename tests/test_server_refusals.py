@@ -80,7 +80,7 @@ def sent(served: Served, data: bytes) -> bytes:
         ({"entropix": {"options": {"argmax.entropy_below": True}}}, "entropix.options.argmax.entropy_below"),
         ({"entropix": {"options": {"argmax.entropy_below": "much"}}}, None),
         ({"entropix": {"deliberate": 1}}, "entropix.deliberate"),
-        ({"entropix": {"deliberate": 9}}, "entropix.deliberate"),
+        ({"entropix": {"deliberate": 65}}, "entropix.deliberate"),
         ({"entropix": {"deliberate": 2}, "n": 2}, "entropix.deliberate"),
         ({"entropix": {"answer": "exact"}}, "entropix.answer"),
         ({"entropix": {"deliberate": 2, "answer": "regex:(a+)+$"}}, "entropix.answer"),

@@ -15,6 +15,7 @@ from ..errors import ConfigError, EntropixError
 from . import streams
 from .defaults import config_path, name_variables, read_config, set_from_file, with_origin
 from .hints import explain
+from .parameters import with_optional_numbers
 
 EXIT_FAILED, EXIT_USAGE, EXIT_ABSTAINED, EXIT_INTERRUPTED = 1, 2, 3, 130
 
@@ -63,7 +64,7 @@ class _Commands(click.Group):
         if name and command and name not in _WITHOUT_CONFIG:
             with contextlib.suppress(FileNotFoundError):  # a user without a home
                 set_from_file(ctx, name, command, read_config(config_path(), lambda: self._all(ctx)))
-        return name, command, rest
+        return name, command, with_optional_numbers(command, rest) if command else rest
 
     def _all(self, ctx: click.Context) -> dict[str, click.Command]:
         commands = ((name, self.get_command(ctx, name)) for name in _COMMANDS)

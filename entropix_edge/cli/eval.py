@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeVar
 
 import click
 
+from ..config import DEFAULT_CANDIDATES, MOST_CANDIDATES
 from ..engine_config import AttentionChoice, EngineConfig
 from . import EXIT_INTERRUPTED
 from .console import console, output, print_json, print_table
@@ -46,7 +47,7 @@ class _EvalOptions(NamedTuple):
             "policies",
             multiple=True,
             metavar="NAME",
-            help="greedy, temperature[:T], article, edge, a preset's file, self-consistency:K or deliberate:N; "
+            help="greedy, temperature[:T], article, edge, a preset's file, self-consistency:K or deliberate[:N]; "
             "with +check at its end numbers after `=` are checked. Repeatable. "
             "Default: greedy, temperature, temperature:1.0, article, edge.",
         ),
@@ -54,7 +55,12 @@ class _EvalOptions(NamedTuple):
     deliberate: Annotated[
         int | None,
         click.option(
-            "--deliberate", type=click.IntRange(2, 64), metavar="N", help="Also edge with N candidates a problem."
+            "--deliberate",
+            type=click.IntRange(2, MOST_CANDIDATES),
+            is_flag=False,
+            flag_value=DEFAULT_CANDIDATES,
+            metavar="[N]",
+            help=f"Also edge with up to N candidates a problem. Without N: {DEFAULT_CANDIDATES}.",
         ),
     ]
     extractor: Annotated[

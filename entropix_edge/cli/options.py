@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar, get_type_
 import click
 
 from ..config import (
+    DEFAULT_CANDIDATES,
     DEFAULT_MODEL,
     DEFAULT_PRESET,
+    MOST_CANDIDATES,
     SAMPLERS,
     GenerationConfig,
     Preset,
@@ -263,9 +265,12 @@ class CandidateOptions(NamedTuple):
         int | None,
         click.option(
             "--deliberate",
-            type=click.IntRange(2, 64),
-            metavar="N",
-            help="Generate up to N whole replies side by side and print the best.",
+            type=click.IntRange(2, MOST_CANDIDATES),
+            is_flag=False,
+            flag_value=DEFAULT_CANDIDATES,
+            metavar="[N]",
+            help="Generate two whole replies side by side, then two more as long as they disagree, up to N, and print "
+            f"the best. Without N: {DEFAULT_CANDIDATES}.",
         ),
     ]
     answer: Annotated[

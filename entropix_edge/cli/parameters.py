@@ -13,6 +13,23 @@ import click
 _UNDECODED = re.compile("[\udc80-\udcff]")  # how Python keeps bytes of the command line that were no text
 
 
+def with_optional_numbers(command: click.Command, arguments: list[str]) -> list[str]:
+    """Arguments in which an option whose number may be left out does not take the next argument for it.
+
+    click lets such an option take whatever follows it and is no option: the prompt in `--deliberate "How many?"`.
+    """
+    usual = {
+        name: option.flag_value
+        for option in command.params
+        if isinstance(option, click.Option) and not option.is_flag and isinstance(option.flag_value, int)
+        for name in option.opts
+    }
+    return [
+        f"{argument}={usual[argument]}" if argument in usual and following and not following.isdecimal() else argument
+        for argument, following in zip(arguments, [*arguments[1:], ""], strict=True)
+    ]
+
+
 class Text(click.ParamType[str]):
     """A text for the model: UTF-8 where it is not in the locale's encoding; refused where it is neither."""
 

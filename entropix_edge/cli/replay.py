@@ -145,9 +145,10 @@ class _ReplayOptions(NamedTuple):
 def command(options: _ReplayOptions) -> None:
     """Count votes again on recorded candidates, without decoding.
 
-    FILES are recordings of `eval --record`, or summaries of them, all of one model. For each stopping rule and each way
-    to count votes: how often the answer is right and what it costs, over random orders of each problem's candidates,
-    with intervals over problems; and what is gained over a fixed number of candidates at equal tokens.
+    FILES are recordings of `eval --record`, summaries of them, or results with candidates, all of one model. For each
+    stopping rule and each way to count votes: how often the answer is right and what it costs, over random orders of
+    each problem's candidates, with intervals over problems; and what is gained over a fixed number of candidates at
+    equal tokens.
     """
     from ..evaluation.replay import pools
     from ..evaluation.samples import read_samples, write_summary

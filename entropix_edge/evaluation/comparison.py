@@ -33,7 +33,7 @@ class ReplayRow:
             the rule spends more or less than any of these, or is one of them.
         candidates: looked at, a problem.
         decoded_tokens: for them, a problem.
-        seconds: on them, a problem.
+        seconds: on them, a problem; None where that is not known.
     """
 
     policy: str
@@ -44,7 +44,7 @@ class ReplayRow:
     gain: Interval | None
     candidates: float
     decoded_tokens: float
-    seconds: float
+    seconds: float | None
 
     def cells(self) -> tuple[str, ...]:
         """As texts, in the order of `COLUMNS`."""
@@ -57,7 +57,7 @@ class ReplayRow:
             self.gain.difference_in_percent() if self.gain else "",
             f"{self.candidates:.1f}",
             f"{self.decoded_tokens:.0f}",
-            f"{self.seconds:.1f}",
+            "" if self.seconds is None else f"{self.seconds:.1f}",
         )
 
     def as_record(self) -> dict[str, Any]:
@@ -124,7 +124,7 @@ def _row(counted: Tally, gained: Interval | None) -> ReplayRow:
         gain=gained,
         candidates=float(counted.used.mean()),
         decoded_tokens=float(counted.decoded.mean()),
-        seconds=float(counted.seconds.mean()),
+        seconds=None if np.isnan(counted.seconds).any() else float(counted.seconds.mean()),
     )
 
 

@@ -19,7 +19,7 @@ _ONE = VotingConfig(candidates=1, early_stopping=False)
 _VOTERS_TEMPERATURE = 0.7
 _CHECK = "+check"
 _KNOWN = (
-    "greedy, temperature[:T], article, edge, a preset's TOML file, self-consistency:K or deliberate:N, "
+    "greedy, temperature[:T], article, edge, a preset's TOML file, self-consistency:K or deliberate[:N], "
     f"each with {_CHECK} or without"
 )
 
@@ -72,7 +72,7 @@ def policy(name: str) -> Policy:
             preset = _plain(name, str(_VOTERS_TEMPERATURE))
             return Policy(name=name, preset=preset, sampler="temperature", voting=voting)
         case "deliberate":
-            return Policy(name=name, preset="edge", voting=VotingConfig(candidates=_candidates(name, number)))
+            return Policy(name=name, preset="edge", voting=_deliberation(name, number))
         case _:
             return Policy(name=name, preset=_named(name))
 
@@ -104,6 +104,10 @@ def _plain(name: str, temperature: str) -> Preset:
     except ValueError as error:  # ConfigError is one
         raise ConfigError(f"policy {name!r}: the temperature must be a number from 0 to 100") from error
     return replace(load_preset("article"), name=name, sampler=sampler)
+
+
+def _deliberation(name: str, number: str) -> VotingConfig:
+    return VotingConfig(candidates=_candidates(name, number)) if ":" in name else VotingConfig()
 
 
 def _candidates(name: str, number: str) -> int:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ..errors import ConfigError
-from ..sessions import lead_is_safe
+from ..sessions import LEAD, WAVE
 from .features import SIGNS
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     Array = npt.NDArray[np.float64]
 
 SUBSETS = 50
+_DECIDED = 0.95  # probability that the leader is the true favourite
 _RULES = "fixed:K, posterior:N or ahead:N"
 _CONFIDENCE = "mean_entropy"
 
@@ -42,7 +43,7 @@ class Rule:
     Attributes:
         name: `fixed:K`: K candidates. `posterior:N`: one after another until the leading answer is the true favourite
             with a probability of 0.95 (`lead_is_safe`), at most N. `ahead:N`: two at a time until the leading answer
-            is two votes ahead, at most N.
+            is two votes ahead, at most N, as `Deliberation` does.
         most: candidates at most.
         wave: candidates between two looks.
         decided: whether so many votes for the leader and for the second are enough.
@@ -81,8 +82,22 @@ def rule(name: str) -> Rule:
             case "posterior":
                 return Rule(name, most, 1, lead_is_safe)
             case "ahead":
-                return Rule(name, most, 2, lambda first, second: first - second >= 2)
+                return Rule(name, most, WAVE, lambda first, second: first - second >= LEAD)
     raise ConfigError(f"rule {name!r} is not known: it must be {_RULES}, of at least 1 candidate")
+
+
+def lead_is_safe(first: int, second: int) -> bool:
+    """Whether the leading answer is, with a probability above 0.95, the one that most candidates would give.
+
+    The posterior of a fair start between the two leading answers, a Beta distribution (Adaptive-Consistency,
+    https://arxiv.org/abs/2305.11860), written as the binomial sum that it equals.
+
+    Args:
+        first: votes for the leading answer.
+        second: votes for the next.
+    """
+    throws = first + second + 1
+    return bool(sum(math.comb(throws, heads) for heads in range(first + 1)) > _DECIDED * 2**throws)
 
 
 # --- votes: which answer --------------------------------------------------------------------------

@@ -153,7 +153,7 @@ class Run:
         if not active:
             return
         self._padding = [each for each in self._padding if not each.advance()]
-        running = [vote for each in (*active.values(), *self._padding) for vote in each.votes if vote.is_running]
+        running = [vote for each in (*active.values(), *self._padding) for vote in each.votes if vote.finish is None]
         problem = next(iter(active)).problem
         for number in range(self._engine.sequences - len(running)):
             self._padding.append(self._begin(Question(_PADDING, problem, number), recorded=False))
@@ -202,7 +202,7 @@ class Run:
     def _candidates(self, question: Question, deliberation: Deliberation) -> tuple[Candidate, ...]:
         problem, candidates = question.problem, []
         for number, reply in enumerate(deliberation.replies):
-            found = locate(reply.text, problem.extractor) if reply.finish_reason else None  # else given up
+            found = locate(reply.text, problem.extractor)
             is_right = _is_right(problem, found.answer if found else None)
             seconds = self._meter.pop((question, number))
             candidates.append(candidate_of(reply, found, right=is_right, seconds=seconds))

@@ -10,12 +10,14 @@ from ..errors import ConfigError
 from ..storage import LogFormat, json_line, read_log, write_log
 from .features import SIGNS, features
 from .records import read_recording
+from .results import parse_result
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from .records import Record
+    from .results import Result
 
 _FIGURES = 4  # significant, of a feature
 
@@ -80,20 +82,22 @@ def samples_of(record: Record, source: Mapping[str, Any]) -> list[Sample]:
 
 
 def read_samples(path: Path) -> list[Sample]:
-    """The candidates of a recording or of a summary.
+    """The candidates of a recording, of a summary, or of the results of policies with several.
 
     Raises:
         ConfigError: the file holds something else.
         OSError: it cannot be read.
     """
     settings, lines = read_log(path, _LINES)
-    if "summary_of" not in settings:
-        source, records = read_recording(path)
-        return [sample for record in records for sample in samples_of(record, source)]
     try:
-        return [_sample(line, settings) for line in lines]
+        if "summary_of" in settings:
+            return [_sample(line, settings) for line in lines]
+        if any("gold" in line for line in lines):
+            return [sample for line in lines for sample in _samples_of_result(parse_result(line), settings)]
     except (TypeError, ValueError, KeyError, IndexError) as error:
-        raise ConfigError(f"{path} is a summary with a line that is not a candidate's: {error!r}") from error
+        raise ConfigError(f"{path} has a line that is not a candidate's: {error!r}") from error
+    source, records = read_recording(path)
+    return [sample for record in records for sample in samples_of(record, source)]
 
 
 def write_summary(path: Path, samples: Sequence[Sample]) -> None:
@@ -139,8 +143,32 @@ def _sample(line: dict[str, Any], settings: Mapping[str, Any]) -> Sample:
     return Sample(**line | {"source": settings["summary_of"][line["source"]], "features": known})
 
 
+def _samples_of_result(result: Result, source: Mapping[str, Any]) -> list[Sample]:
+    """What a result keeps of its candidates: answers, confidence and costs; those without an answer have no vote."""
+    samples = []
+    for number, (answer, confidence, decoded) in enumerate(result.candidates):
+        known = {"mean_entropy": -math.log2(confidence)} if confidence > 0 else {}
+        samples.append(
+            Sample(
+                problem=result.problem,
+                policy=result.policy,
+                seed=result.seed,
+                number=number,
+                answer=answer,
+                right=answer == result.gold,
+                finish="stop" if answer is not None else None,
+                written_tokens=decoded,
+                decoded_tokens=decoded,
+                seconds=math.nan,
+                features=dict.fromkeys(SIGNS, math.nan) | known,
+                source=source,
+            )
+        )
+    return samples
+
+
 def _line(line: dict[str, Any]) -> dict[str, Any]:
     return {} if "result" in line else dict(line)  # a recording's, which is read as that
 
 
-_LINES = LogFormat("recording or a summary of one", _line, dict)
+_LINES = LogFormat("recording, a summary of one, or a results file", _line, dict)

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from ..config import MOST_ALTERNATIVES, SamplerName
+from ..config import MOST_ALTERNATIVES, MOST_CANDIDATES, SamplerName
 
 Count = Annotated[int, Meta(ge=0, le=MOST_ALTERNATIVES)]
 Positive = Annotated[int, Meta(ge=1)]
@@ -59,7 +59,7 @@ class Entropix(Struct):
         options: single thresholds and coefficients of it.
         sampler: what acts.
         check: whether numbers after `=` are checked, whatever acts.
-        deliberate: generate so many whole replies and answer with the best.
+        deliberate: generate up to so many whole replies and answer with the best.
         answer: by which these vote: `last-number`, `choice`, `exact` or `code`.
         begin_tokens: token ids that the reply begins with; their text is a part of it.
     """
@@ -72,7 +72,7 @@ class Entropix(Struct):
     options: dict[str, bool | int | float | str] | None = None
     sampler: SamplerName | None = None
     check: bool | None = None
-    deliberate: Annotated[int, Meta(ge=2)] | None = None
+    deliberate: Annotated[int, Meta(ge=2, le=MOST_CANDIDATES)] | None = None
     answer: Vote | None = None
     begin_tokens: list[Token] | None = None
 

@@ -142,7 +142,7 @@ class Service:
             ApiError: it cannot be answered, or there is no place for it now.
         """
         self._check(ask)
-        places = len(ask.prompts) * ask.n * first_wave(ask.candidates)
+        places = len(ask.prompts) * ask.n * min(first_wave(ask.candidates), self.settings.parallel)
         if self._taken + places > self._places:
             raise busy(self._taken)
         self._taken += places
@@ -169,10 +169,6 @@ class Service:
         if replies > settings.parallel:
             message = f"{replies} replies are asked for at once: they must be at most {settings.parallel}"
             raise invalid(message, "n" if ask.n > 1 else ask.param)
-        if first_wave(ask.candidates) > settings.parallel:
-            most = 2 * settings.parallel
-            message = f"entropix.deliberate is {ask.candidates}: it must be at most {most}"
-            raise invalid(message, "entropix.deliberate")
 
     def _expired(self) -> ApiError:
         message = f"the request took more than {self.settings.timeout:g} seconds"

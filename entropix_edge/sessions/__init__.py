@@ -1,10 +1,12 @@
 """More than one reply: conversations, and candidates that vote."""
 
-from .candidates import Deliberation, Vote, VotingConfig, lead_is_safe
+from .candidates import LEAD, WAVE, Deliberation, Vote, VotingConfig
 from .conversation import Conversation, PendingTurn
 from .turns import SavedConversation, Turn, as_messages, as_texts
 
 __all__ = [
+    "LEAD",
+    "WAVE",
     "Conversation",
     "Deliberation",
     "PendingTurn",
@@ -14,5 +16,4 @@ __all__ = [
     "VotingConfig",
     "as_messages",
     "as_texts",
-    "lead_is_safe",
 ]

@@ -1,20 +1,20 @@
 """Several candidates for one answer: generate them side by side, let them vote, keep the best.
 
-A candidate is a full reply of its own; all share the prompt's cells. What is known to work, and is used here:
-votes weighted by confidence (DeepConf, https://arxiv.org/abs/2508.15260), early stopping as soon as the vote is
-decided (Adaptive-Consistency, https://arxiv.org/abs/2305.11860), and giving up candidates of which the model is less
-sure than of any that finished.
+A candidate is a full reply of its own; all share the prompt's cells. Votes are weighted by confidence (DeepConf,
+https://arxiv.org/abs/2508.15260). While the vote is in doubt two more candidates are generated; it is decided when the
+leading answer is two votes ahead (docs/EVALUATION.md says how often all candidates would have decided otherwise).
 """
 
 from __future__ import annotations
 
 import math
 import secrets
-from collections import defaultdict, deque
-from dataclasses import dataclass, field, replace
+from collections import defaultdict
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from ..confidence import vote_features
+from ..config import DEFAULT_CANDIDATES, MOST_CANDIDATES
 from ..errors import ContextError, Hint
 from ..ranges import set_number
 from ..types import CandidateEvent, ConfidenceEvent, FinishReason, TokenEvent
@@ -28,10 +28,8 @@ if TYPE_CHECKING:
 
     AnswerOf = Callable[[str], str | None]
 
-MOST_CANDIDATES = 64
-WINDOW = 64  # tokens
-DECIDED = 0.95
-_FINISHED_TO_DROP = 3  # candidates that must have finished before another is measured against them
+WAVE = 2  # candidates between two looks at the vote
+LEAD = 2  # votes that the leading answer must be ahead of the next
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,11 +39,10 @@ class VotingConfig:
     Attributes:
         candidates: how many at most.
         weighted: weigh each vote by its candidate's confidence; else all weigh the same.
-        early_stopping: begin with half of the candidates, stop when the vote is decided, and give up weak ones; else
-            finish all.
+        early_stopping: generate two at a time, and no more as soon as the vote is decided; else all at once.
     """
 
-    candidates: int
+    candidates: int = DEFAULT_CANDIDATES
     weighted: bool = True
     early_stopping: bool = True
 
@@ -62,8 +59,8 @@ class VotingConfig:
 
     @property
     def first_wave(self) -> int:
-        """How many candidates are begun with: as many as the engine should have slots for."""
-        return -(-self.candidates // 2) if self.early_stopping else self.candidates
+        """How many candidates are generated side by side: as many as the engine should have slots for."""
+        return min(WAVE, self.candidates) if self.early_stopping else self.candidates
 
 
 @dataclass(eq=False, slots=True)
@@ -71,13 +68,10 @@ class _Candidate:
     """One reply under way, and how sure the model was of it."""
 
     stream: ReplyStream
-    entropies: deque[float] = field(default_factory=lambda: deque(maxlen=WINDOW))  # of the last tokens, in bits
     tokens: int = 0
-    total: float = 0.0
-    worst: float = 0.0  # highest mean entropy of a whole window so far, in bits
+    total: float = 0.0  # entropy, in bits
     finish: FinishReason | None = None
     answer: str | None = None
-    dropped: bool = False
 
     def read(self, answer_of: AnswerOf | None) -> None:
         """Take note of the events that were emitted."""
@@ -85,21 +79,10 @@ class _Candidate:
             if isinstance(event, TokenEvent):
                 self.finish = event.finish_reason
                 if event.metrics:
-                    self._note(event.metrics.entropy)
+                    self.tokens += 1
+                    self.total += event.metrics.entropy
                 if self.finished and answer_of:
                     self.answer = answer_of(self.stream.text)
-
-    def _note(self, entropy: float) -> None:
-        self.entropies.append(entropy)
-        self.tokens += 1
-        self.total += entropy
-        if len(self.entropies) == WINDOW:
-            self.worst = max(self.worst, sum(self.entropies) / WINDOW)
-
-    @property
-    def running(self) -> bool:
-        """Whether more is to come."""
-        return self.finish is None and not self.dropped
 
     @property
     def finished(self) -> bool:
@@ -119,20 +102,13 @@ class Vote(NamedTuple):
         answer: None where it has none, or did not finish.
         confidence: 2 to the power of minus its mean entropy.
         decoded_tokens: what it cost.
-        finish: why it ended.
-        dropped: whether it was given up.
+        finish: why it ended; None where it still goes on.
     """
 
     answer: str | None
     confidence: float
     decoded_tokens: int
     finish: FinishReason | None
-    dropped: bool
-
-    @property
-    def is_running(self) -> bool:
-        """Whether its candidate still goes on."""
-        return self.finish is None and not self.dropped
 
 
 class Deliberation:
@@ -179,13 +155,12 @@ class Deliberation:
     def votes(self) -> list[Vote]:
         """What came of each candidate so far."""
         return [
-            Vote(each.answer, each.confidence, each.stream.decoded_tokens, each.finish, each.dropped)
-            for each in self._candidates
+            Vote(each.answer, each.confidence, each.stream.decoded_tokens, each.finish) for each in self._candidates
         ]
 
     @property
     def replies(self) -> list[Reply]:
-        """The reply of each candidate, when the choice is made; one that was dropped ends where it was."""
+        """The reply of each candidate, when the choice is made."""
         return [candidate.stream.reply() for candidate in self._candidates]
 
     @property
@@ -201,24 +176,18 @@ class Deliberation:
     # --- under way ------------------------------------------------------------------------------------
 
     def advance(self) -> bool:
-        """Read what was emitted; start, give up and end candidates accordingly. Whether the choice is made.
+        """Read what was emitted, and start more candidates where they are needed. Whether the choice is made.
 
         Raises:
             EntropixError: a candidate failed.
         """
         for candidate in self._candidates:
             candidate.read(self._answer_of)
-        running = [candidate for candidate in self._candidates if candidate.running]
-        if any(candidate.finish is FinishReason.CANCELLED for candidate in self._candidates):
-            return not running
-        if self._voting.early_stopping:
-            if self._is_decided():
-                self._give_up(running)
-                return True
-            self._give_up([candidate for candidate in running if self._is_weak(candidate)])
-        if running:
+        if any(candidate.finish is None for candidate in self._candidates):
             return False
-        missing = self._voting.candidates - len(self._candidates)
+        if any(candidate.finish is FinishReason.CANCELLED for candidate in self._candidates) or self._is_decided():
+            return True
+        missing = min(self._voting.candidates - len(self._candidates), self._voting.first_wave)
         self._start(missing)
         return not missing
 
@@ -285,16 +254,6 @@ class Deliberation:
                 config = replace(config, sampler="temperature")
             self._candidates.append(_Candidate(self._engine.stream_tokens(self._tokens, config)))
 
-    def _give_up(self, candidates: Sequence[_Candidate]) -> None:
-        for candidate in candidates:
-            candidate.dropped = True
-            candidate.stream.close()
-
-    def _is_weak(self, candidate: _Candidate) -> bool:
-        """Whether the model was less sure of this candidate than it ever was of any that finished."""
-        finished = [other.worst for other in self._candidates if other.finished]
-        return len(finished) >= _FINISHED_TO_DROP and candidate.worst > max(finished) > 0
-
     def _ballots(self) -> dict[str, list[_Candidate]]:
         ballots: dict[str, list[_Candidate]] = defaultdict(list)
         for candidate in self._candidates:
@@ -303,8 +262,8 @@ class Deliberation:
         return ballots
 
     def _is_decided(self) -> bool:
-        counts = sorted((len(voters) for voters in self._ballots().values()), reverse=True)
-        return bool(counts) and lead_is_safe(counts[0], counts[1] if len(counts) > 1 else 0)
+        first, second, *_ = *sorted((len(voters) for voters in self._ballots().values()), reverse=True), 0, 0
+        return self._voting.early_stopping and first - second >= LEAD
 
     def _best(self) -> _Candidate:
         candidates = [candidate for candidate in self._candidates if candidate.finished]
@@ -314,20 +273,6 @@ class Deliberation:
 
     def _weight(self, voters: Sequence[_Candidate]) -> float:
         return math.fsum(candidate.confidence for candidate in voters) if self._voting.weighted else len(voters)
-
-
-def lead_is_safe(first: int, second: int) -> bool:
-    """Whether the leading answer is, with a probability above `DECIDED`, the one that most candidates would give.
-
-    The posterior of a fair start between the two leading answers, a Beta distribution (Adaptive-Consistency,
-    https://arxiv.org/abs/2305.11860), written as the binomial sum that it equals.
-
-    Args:
-        first: votes for the leading answer.
-        second: votes for the next.
-    """
-    throws = first + second + 1
-    return bool(sum(math.comb(throws, heads) for heads in range(first + 1)) > DECIDED * 2**throws)
 
 
 def _share(n_predict: int, cells: int, prompt: int) -> int:
