@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shutil
@@ -58,9 +59,9 @@ def test_rosetta_is_recognised(number: int, system: str, translated: bool) -> No
     assert not is_translated(lambda _key: None, "darwin")  # an Intel Mac has no such key
 
 
-def test_a_translated_python_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("entropix_edge.llama.is_translated", lambda: True)
-    check = checkup.python()
+def test_a_translated_python_is_a_fault() -> None:
+    assert checkup.python(translated=False).state == "ok"
+    check = checkup.python(translated=True)
     assert check.state == "fault"
     assert "Rosetta" in check.found
     assert "Apple Silicon" in check.mend
@@ -148,6 +149,26 @@ def test_a_damaged_config_is_found_and_does_not_stop_it(capsys: pytest.CaptureFi
     out = capsys.readouterr().out
     assert f"FAULT    config.toml  {path} is not TOML" in out
     assert "-> mend the file, or remove it" in out
+
+
+def test_a_llama_cpp_that_cannot_be_loaded(tmp_path: Path) -> None:
+    installed = importlib.util.find_spec("llama_cpp")
+    assert installed
+    assert installed.origin
+    (tmp_path / "llama_cpp").mkdir()
+    for module in Path(installed.origin).parent.glob("*.py"):  # without its libraries
+        (tmp_path / "llama_cpp" / module.name).symlink_to(module)
+    environment = os.environ | {
+        "PYTHONPATH": ":".join([str(tmp_path), *sys.path]),
+        "ENTROPIX_EDGE_HOME": str(tmp_path / "home"),
+    }
+    command = [sys.executable, "-m", "entropix_edge", "doctor", "--offline"]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 1
+    assert "FAULT    llama.cpp    it cannot be loaded: " in result.stdout
+    assert " -> pip install --force-reinstall" in result.stdout
+    assert "\nok       hub " in result.stdout, "what does not need it is looked at"
+    assert result.stderr == ""
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

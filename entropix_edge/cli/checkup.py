@@ -61,13 +61,11 @@ class Check(NamedTuple):
     mend: str = ""
 
 
-def python() -> Check:
-    """The interpreter: version, width, and whether it is translated."""
-    from ..llama import is_translated
-
+def python(translated: bool) -> Check:
+    """The interpreter: version, width, and whether it is translated by Rosetta."""
     bits = struct.calcsize("P") * 8
     found = f"{platform.python_version()}, {bits} bits, {platform.machine()}"
-    if is_translated():
+    if translated:
         return Check(
             "python",
             "fault",
@@ -108,6 +106,12 @@ def build(info: str, features: Collection[str]) -> Check:
     if unused:
         return Check("build", "warning", f"{found}; this processor also has {', '.join(unused)}", _REBUILD)
     return Check("build", "ok", found)
+
+
+def not_loaded(error: Exception) -> Check:
+    """What keeps llama.cpp from being loaded: nothing can be asked of it then."""
+    why = " ".join(str(error).split())
+    return Check("llama.cpp", "fault", f"it cannot be loaded: {why}", _REBUILD)
 
 
 def version(installed: str, made_for: str) -> Check:

@@ -40,34 +40,36 @@ _MARKS = {"ok": "ok", "warning": "warning", "fault": "FAULT"}
 
 
 def _checks(offline: bool) -> Iterator[Check]:
-    from ..bench.process import throttling
     from ..hub import offline_by_environment, unreachable
-    from ..llama import (
-        MADE_FOR,
-        available_memory,
-        devices,
-        hottest,
-        llama_cpp_version,
-        processor_features,
-        swap,
-        system_info,
-        total_memory,
-    )
     from ..native import can_keep
     from ..storage import cache_folder, config_folder, data_folder
 
-    yield checkup.python()
-    yield checkup.compiler()
-    yield checkup.version(llama_cpp_version(), MADE_FOR)
-    yield checkup.build(system_info(), processor_features())
-    yield checkup.memory(available_memory(), total_memory())
-    yield checkup.swap(swap(), total_memory())
-    yield checkup.heat(hottest(), throttling())
+    yield from _engine_checks()
     yield from checkup.folders({"data": data_folder, "settings": config_folder, "cache": cache_folder})
     yield checkup.settings(_commands)
     yield checkup.kernels(can_keep())
     yield checkup.hub(unreachable, offline=offline or offline_by_environment())
-    yield checkup.gpu([device.name for device in devices() if device.takes_layers])
+
+
+def _engine_checks() -> Iterator[Check]:
+    """What llama.cpp runs on, as far as it can be asked."""
+    try:
+        from .. import llama
+    except (ImportError, OSError, RuntimeError) as error:  # the last is llama-cpp-python's own
+        yield checkup.python(translated=False)
+        yield checkup.compiler()
+        yield checkup.not_loaded(error)
+        return
+    from ..bench.process import throttling
+
+    yield checkup.python(llama.is_translated())
+    yield checkup.compiler()
+    yield checkup.version(llama.llama_cpp_version(), llama.MADE_FOR)
+    yield checkup.build(llama.system_info(), llama.processor_features())
+    yield checkup.memory(llama.available_memory(), llama.total_memory())
+    yield checkup.swap(llama.swap(), llama.total_memory())
+    yield checkup.heat(llama.hottest(), throttling())
+    yield checkup.gpu([device.name for device in llama.devices() if device.takes_layers])
 
 
 def _commands() -> Mapping[str, click.Command]:
