@@ -162,7 +162,8 @@ Action = Argmax | Draw | Pause | Branch
 class Feed(NamedTuple):
     """Decode tokens after what the sequence holds; answered with the `Row` of the last.
 
-    With `branches`, one token on each of those branches instead; answered with a tuple of their rows.
+    After a `Rewind`, no tokens ask for the row before its position again. With `branches`, one token on each of those
+    branches instead; answered with a tuple of their rows.
     """
 
     tokens: tuple[int, ...]

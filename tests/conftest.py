@@ -10,11 +10,14 @@ from pathlib import Path
 
 import pytest
 import tiny_gguf
+from hypothesis import settings
 
 from entropix_edge.config import EngineConfig
 from entropix_edge.engine import prepare
 
 os.environ.setdefault("GGML_NO_BACKTRACE", "1")
+settings.register_profile("patient", deadline=None)  # how long an example takes says nothing on a busy machine
+settings.load_profile("patient")
 
 CHECKOUT = Path(__file__).parents[1]
 DEFAULT_MODEL_FILE = CHECKOUT / "models" / "SmolLM2-135M-Instruct.Q4_1.gguf"

@@ -94,9 +94,9 @@ def perform(acts: list[tuple[str, int]], emitted: list[int]) -> Generator[Reques
             emitted.extend(run)
         elif act == "rewind":
             target = int(random.integers(1, len(emitted) + 1))
-            assert (yield Rewind(target - 1))
+            assert (yield Rewind(target))
             del emitted[target:]
-            row = yield Feed((emitted[-1],))
+            row = yield Feed(())
         else:
             row = yield from fork(random, emitted)
     return row  # type: ignore[no-any-return]
@@ -120,7 +120,28 @@ def fork(random: np.random.Generator, emitted: list[int]) -> Generator[Request, 
     return last[kept]
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_rewind_to_the_end_of_the_prompt_decodes_nothing(acting: Context) -> None:
+    rows: list[Logits] = []
+
+    def back_and_forth() -> Generator[Request, Answer, None]:
+        row: Any = yield Feed(PROMPT)
+        rows.append(row.logits.copy())
+        yield Feed((7,))
+        assert (yield Rewind(len(PROMPT)))
+        row = yield Feed(())
+        rows.append(row.logits.copy())
+
+    scheduler = Scheduler(acting, 1)
+    job = scheduler.add(back_and_forth(), 200)
+    while scheduler.step():
+        pass
+    scheduler.slots.forget()
+    assert job.error is None
+    assert job.decoded == len(PROMPT) + 1
+    assert rows[0].tolist() == rows[1].tolist()
+
+
+@settings(max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(acts=ACTS)
 def test_the_cache_equals_a_fresh_decode_of_what_was_emitted(
     acting: Context, fresh: Context, acts: list[tuple[str, int]]

@@ -54,7 +54,7 @@ def test_a_policy_against_itself_gains_nothing() -> None:
     assert paired_difference([1, 0, 1], [1, 0, 1]) == (0, 0, 0)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=12))
 def test_a_difference_turns_its_sign_with_its_sides(pairs: list[tuple[bool, bool]]) -> None:
     ours, theirs = zip(*pairs, strict=True)

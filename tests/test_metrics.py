@@ -23,7 +23,7 @@ Weights = npt.NDArray[np.float32]
 # difference of two moments, so its error is a share of the second moment, at most (H + 2)² here.
 RELATIVE = 1e-5
 
-quick = settings(max_examples=60, deadline=None)
+quick = settings(max_examples=60)
 seeds = st.integers(0, 2**32 - 1)
 
 

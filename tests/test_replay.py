@@ -157,7 +157,7 @@ CANDIDATES = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(CANDIDATES, st.sampled_from(["equal", "confidence", "mean_entropy:2", "best:length"]))
 def test_no_vote_is_better_than_any_candidate_and_costs_rise(candidates: list[Sample], vote: str) -> None:
     found = pool(*candidates)
@@ -215,7 +215,7 @@ def test_a_point_of_the_curve_gains_nothing_over_it() -> None:
     assert gain_at_equal_cost(right[1], cost[1], right, cost) == pytest.approx((0, 0, 0), abs=1e-9)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.lists(st.tuples(st.integers(0, 4), st.booleans()), min_size=2, max_size=30))
 def test_the_auroc_counts_pairs(replies: list[tuple[int, bool]]) -> None:
     scores, right = zip(*replies, strict=True)

@@ -17,7 +17,7 @@ Row = npt.NDArray[np.float32]
 HALVES = np.log([0.5, 0.25, 0.125, 0.125]).astype(np.float32)
 NO_FILTER = SamplerSettings(temperature=1.0, top_k=0, top_p=1.0, min_p=0.0)
 
-quick = settings(max_examples=150, deadline=None)
+quick = settings(max_examples=150)
 
 
 def only(temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0, min_p: float = 0.0) -> SamplerSettings:

@@ -119,7 +119,7 @@ def test_every_request_is_answered_in_json(served: Served, path: str) -> None:
     ]
     seen = set()
 
-    @settings(max_examples=60, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=60, database=None, suppress_health_check=list(HealthCheck))
     @given(changed=st.lists(st.one_of(changes), max_size=3))
     def check(changed: list[tuple[str, Any]]) -> None:
         body = BASES[path] | dict(changed)

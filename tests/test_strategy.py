@@ -251,7 +251,7 @@ all_metrics = st.builds(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(all_metrics, st.sampled_from(list(Strategy)), st.booleans(), st.sampled_from([0, 1, 27, 5000]))
 def test_whatever_the_metrics_the_settings_are_valid(
     metrics: Metrics, strategy: Strategy, after_pause: bool, top_k: int
@@ -267,7 +267,7 @@ def test_whatever_the_metrics_the_settings_are_valid(
         assert action.draws >= 1
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(all_metrics)
 def test_the_quadrant_depends_on_the_logits_alone(metrics: Metrics) -> None:
     assert classify(metrics, ARTICLE) is quadrant(metrics.entropy, metrics.varentropy)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from entropix_edge.errors import PromptError
 from entropix_edge.text import ControlText, Message, TextStream, as_messages, clean
 
-quick = settings(max_examples=60, deadline=None)
+quick = settings(max_examples=60)
 
 MULTILINGUAL = "aé‖漢🙂\u200d👩🏽\u200d🚀 e\u0301\x00z"
 

@@ -70,7 +70,7 @@ def test_every_kind_of_side_event_is_tried() -> None:
 
 
 @given(st.lists(TOKEN | END | st.one_of(SIDE), max_size=12), st.integers(0, 2**64 - 1))
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_what_is_written_is_read(tmp_path: Path, events: list[Event], seed: int) -> None:
     path = tmp_path / "trace.jsonl"
     writer = TraceWriter(path, HEADER | {"seed": seed})

@@ -34,7 +34,7 @@ texts = st.lists(
     | st.text(max_size=4),
     max_size=8,
 ).map("".join)
-careful = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+careful = settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def write_added(path: Path) -> Path:

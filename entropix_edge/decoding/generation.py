@@ -263,7 +263,7 @@ class _Decisions:
         checkpoint = run[0]
         if self._rewinds >= self._preset.resample.rewinds:
             transcript.release()
-        elif not (yield Rewind(transcript.position - len(run) - 1)):
+        elif not (yield Rewind(transcript.position - len(run))):
             self._rewinds = self._preset.resample.rewinds  # it will not do later what it cannot do now
             transcript.release()
             reason = "this model's state cannot be rewound"
@@ -273,7 +273,7 @@ class _Decisions:
             self._budget.spend(len(run) + 1)
             dropped = self._rewind(start, checkpoint)
             transcript.emit(RewindEvent(start, dropped, transcript.text_of(dropped)))
-            row = yield Feed((self._last_token,))
+            row = yield Feed(())
             assert isinstance(row, Row)
             astray = self._astray.setdefault(start, [])
             astray.append(dropped[0])
@@ -291,11 +291,6 @@ class _Decisions:
         self._marks.clear()
         return dropped
 
-    @property
-    def _last_token(self) -> int:
-        """The last token of the sequence."""
-        return self._transcript.tokens[-1] if self._transcript.tokens else self._prompt[-1]
-
     # --- corrections ------------------------------------------------------------------------------
 
     def _correct_or_write(self, wrong: WrongNumber, step: Step, token: int) -> Part:
@@ -308,7 +303,7 @@ class _Decisions:
         transcript, start = self._transcript, wrong.first_token
         if start not in self._marks:  # it is of the tokens that the reply was begun with
             return False
-        if not (yield Rewind(len(self._prompt) + start - 1)):
+        if not (yield Rewind(len(self._prompt) + start)):
             self._numbers.give_up()
             self._release()
             return False
@@ -319,12 +314,14 @@ class _Decisions:
         expression, found, right = wrong.correction.expression, wrong.correction.found, wrong.correction.right
         text = transcript.text_of(dropped)
         transcript.emit(CorrectionEvent(start, dropped, text, expression, found, right))
+        last: tuple[int, ...] = ()
         for token in self._vocabulary.tokenize(wrong.replacement, continues=True):
-            row = yield Feed((self._last_token,))
+            row = yield Feed(last)
             assert isinstance(row, Row)
             self._write_down(self._entry(self._look(row), token), Origin.FORCED)
             if transcript.finished:
                 break
+            last = (token,)
         self._release()
         return True
 

@@ -12,10 +12,10 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from ..errors import ContextError, EntropixError
-from ..types import Cell, Feed, Fork, Keep, Rewind
+from ..types import Cell, Feed, Fork, Keep, Rewind, Row
 from .job import Job
 from .protocols import Cancelled
-from .slots import Slots, longest
+from .slots import PromptEnd, Slots, longest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -100,6 +100,8 @@ class Scheduler:
             for job in self._admit():
                 if job.request is None:
                     self._advance(job, None)
+                elif job.slot and not job.slot.pending:
+                    self._advance(job, job.slot.row_after(len(job.slot.tokens)))
         cells, fed = self._batch()
         if cells:
             self._decode(cells, fed)
@@ -205,8 +207,6 @@ class Scheduler:
     def _batch(self) -> tuple[list[Cell], list[tuple[Job, Slot, int]]]:
         """The next tokens of every slot: single tokens first, then as much prompt as fits.
 
-        The last token of a prompt waits for the next batch, as a single token. So rows always come from the same shape
-        of batch, and a step repeated after a rewind gives the same row: llama.cpp's arithmetic depends on that shape.
         Single tokens always fit: a batch holds as many tokens as there are sequences. They stand in the order of their
         sequences: llama.cpp computes neighbours together.
         """
@@ -229,9 +229,10 @@ class Scheduler:
                 cells.append(_new(Cell, (pending[0], len(tokens), slot.sequence, True)))
                 fed.append((job, slot, 1))
                 continue
-            count = min(len(pending) - 1, most - len(cells))
+            count = min(len(pending), most - len(cells))
+            last = len(tokens) + len(pending) - 1
             for place, token in enumerate(itertools.islice(pending, count), len(tokens)):
-                cells.append(Cell(token, place, slot.sequence, wanted=False))
+                cells.append(Cell(token, place, slot.sequence, wanted=place == last))
             fed.append((job, slot, count))
         return cells, fed
 
@@ -254,6 +255,7 @@ class Scheduler:
         """Let a job that begins hold what it has in common with another slot, instead of decoding it.
 
         False while a job that came earlier still decodes that, and it is more than twice what this one holds: it waits.
+        False too where all was held, and the first token ended it.
         """
         if job.waits_for:
             earlier_job, its_slot, wanted_of_it = job.waits_for
@@ -261,7 +263,7 @@ class Scheduler:
                 return False
             job.waits_for = None
         own = slot.tokens  # from a cached prefix
-        wanted = [*own, *slot.pending][:-1]
+        wanted = [*own, *slot.pending]
         others = {other.slot: other for other in self._running if other.slot and other is not job}
         held, donor = longest(wanted, [*self.slots.cached, *others], len(own))
         earlier = [theirs for theirs, other in others.items() if other.number < job.number]
@@ -270,7 +272,8 @@ class Scheduler:
             job.waits_for = others[theirs], theirs, coming
             return False
         job.looks_for_prefix = False
-        if donor is None or (self._same_shapes and held < len(wanted)):
+        held = donor.reusable(wanted, held) if donor else 0
+        if donor is None or held <= len(own) or (self._same_shapes and held < len(wanted)):
             return True
         if not self.slots.share(slot, donor, held):
             slot.pending.extendleft(reversed(own))
@@ -279,7 +282,9 @@ class Scheduler:
             slot.pending.popleft()
         if job.decoded == 0:
             job.cached = held
-        return True
+        if not slot.pending:
+            self._advance(job, slot.row_after(held))
+        return job.slot is slot
 
     def _decode(self, cells: list[Cell], fed: list[tuple[Job, Slot, int]]) -> None:
         """Decode a batch, and give each job its rows."""
@@ -297,41 +302,46 @@ class Scheduler:
         for job, slot, count in fed:
             job.decoded += count
             tokens, pending = slot.tokens, slot.pending
-            while count:
+            for _ in range(count):
                 tokens.append(pending.popleft())
-                count -= 1
             if pending:
                 continue
             assert job.request
-            branches = job.request.branches
+            branches, row = job.request.branches, next(fresh)
             if not branches:
-                self._advance(job, next(fresh))
+                if count > 1:
+                    slot.prompt_end = PromptEnd(len(tokens), Row(row.logits.copy(), row.attention))
+                self._advance(job, row)
                 continue
-            job.rows.append(next(fresh))
+            job.rows.append(row)
             if len(job.rows) == len(branches):
                 answer, job.rows = tuple(job.rows), []
                 self._advance(job, answer)
 
     def _advance(self, job: Job, answer: Answer) -> None:
         """Give a generation its answer, serve what it asks for, and note the tokens that it wants decoded."""
+        slot = job.slot
+        assert slot
         try:
-            request = job.coroutine.send(answer)
-            while not isinstance(request, Feed):
-                request = job.coroutine.send(self._serve(job, request))
+            while True:
+                request = job.coroutine.send(answer)
+                if not isinstance(request, Feed):
+                    answer = self._serve(job, request)
+                    continue
+                is_first, job.request = job.request is None, request
+                tokens, branches = request
+                if branches:
+                    for branch, token in zip(branches, tokens, strict=True):
+                        job.branches[branch].pending.append(token)
+                    return
+                slot.pending.extend(tokens[job.cached :] if is_first else tokens)
+                if slot.pending:
+                    return
+                answer = slot.row_after(len(slot.tokens))
         except StopIteration:
             self.remove(job)
-            return
         except EntropixError as error:
             self._fail(job, error)
-            return
-        assert job.slot
-        is_first, job.request = job.request is None, request
-        tokens, branches = request
-        if branches:
-            for branch, token in zip(branches, tokens, strict=True):
-                job.branches[branch].pending.append(token)
-        else:
-            job.slot.pending.extend(tokens[job.cached :] if is_first else tokens)
 
     def _fail(self, job: Job, error: EntropixError) -> None:
         job.error = error  # before it has ended, for who reads in another thread
@@ -361,7 +371,7 @@ class Scheduler:
                 self._close_branches(job)
                 return None
             case Rewind(position):
-                return self.slots.truncate(job.slot, position)
+                return self.slots.rewind(job.slot, position)
             case _:
                 raise AssertionError(f"not served at once: {request}")
 

@@ -8,14 +8,27 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from ..types import Row
     from .protocols import Decoder
 
 _BLOCK = 1024  # tokens compared at once
+
+
+class PromptEnd(NamedTuple):
+    """The row after a prompt, kept: with its last token decoded alone, the row's last digits would differ.
+
+    Attributes:
+        length: of the prompt, in tokens.
+        row: of its last token.
+    """
+
+    length: int
+    row: Row
 
 
 @dataclass(eq=False, slots=True)
@@ -26,11 +39,22 @@ class Slot:
         sequence: its number in the KV cache.
         tokens: that its cells hold.
         pending: tokens that are to be decoded after them.
+        prompt_end: the row after the prompt, while the cells hold it.
     """
 
     sequence: int
     tokens: list[int] = field(default_factory=list)
     pending: deque[int] = field(default_factory=deque)
+    prompt_end: PromptEnd | None = None
+
+    def row_after(self, position: int) -> Row | None:
+        """The row after so many tokens, where it was kept."""
+        end = self.prompt_end
+        return end.row if end and end.length == position else None
+
+    def reusable(self, prompt: Sequence[int], common: int) -> int:
+        """How many of the `common` first tokens can be reused for a prompt: its last one only with the row after it."""
+        return common if common < len(prompt) or self.row_after(common) else common - 1
 
     def token(self, index: int, *, coming: bool) -> int | None:
         """The token at a place, where it holds one; or, with `coming`, is to decode one there."""
@@ -129,13 +153,25 @@ class Slots:
         if not self._context.truncate(slot.sequence, position):
             return False
         del slot.tokens[position:]
+        if slot.prompt_end and slot.prompt_end.length > position:
+            slot.prompt_end = None
+        return True
+
+    def rewind(self, slot: Slot, position: int) -> bool:
+        """Truncate a slot, and see that the row before the position can be had again: kept, or by another decode."""
+        if slot.row_after(position):
+            return self.truncate(slot, position)
+        last = slot.tokens[position - 1]
+        if not self.truncate(slot, position - 1):
+            return False
+        slot.pending.append(last)
         return True
 
     def share(self, slot: Slot, donor: Slot, count: int) -> bool:
         """Let a slot hold the first tokens of another, and no others. False, and it is empty, where that cannot be."""
         self._clear(slot)
         self._context.fork(donor.sequence, slot.sequence)
-        slot.tokens = donor.tokens[:]
+        slot.tokens, slot.prompt_end = donor.tokens[:], donor.prompt_end
         if self.truncate(slot, count):
             return True
         self._clear(slot)
@@ -185,13 +221,13 @@ class Slots:
 
         One that holds much else is left to its own conversation: it can still be shared. But where one has to be
         evicted now, it is the one to go if it is the oldest, or holds the whole prompt, of which another reply is
-        wanted. The prompt's last token is never reused: its row is wanted.
+        wanted.
         """
-        wanted = prompt[:-1]
-        held, slot = longest(wanted, self._cached)
+        held, slot = longest(prompt, self._cached)
         if slot is None:
             return None
-        gives_way = crowded and (slot is self._cached[0] or held == len(wanted))
+        held = slot.reusable(prompt, held)
+        gives_way = crowded and (slot is self._cached[0] or held >= len(prompt) - 1)
         if 2 * held < len(slot.tokens) and not gives_way:
             return None
         self._cached.remove(slot)
@@ -202,7 +238,7 @@ class Slots:
 
     def _clear(self, slot: Slot) -> None:
         self._context.truncate(slot.sequence)
-        slot.tokens = []
+        slot.tokens, slot.prompt_end = [], None
 
     def _evict(self) -> None:
         slot = self._cached.pop(0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import fields
-from typing import TYPE_CHECKING, TypeVar, assert_never
+from typing import TYPE_CHECKING
 
 from ..types import NO_ATTENTION, Argmax, Branch, Draw, Pause, SamplerSettings, Strategy
 
@@ -12,23 +12,25 @@ if TYPE_CHECKING:
     from ..config import Preset
     from ..types import Action, AttentionMetrics, Metrics
 
-
-_Number = TypeVar("_Number", int, float)
-
 # An enumeration's own members cost more to reach, at every token.
 _ARGMAX, _BRANCH, _PAUSE, _RESAMPLE, _ADAPTIVE = Strategy
+_BEST = Argmax()
+_new = tuple.__new__  # what a named tuple's own way to be made comes to, without a function of Python's
 
 
 def classify(metrics: Metrics, preset: Preset) -> Strategy:
     """The quadrant in which the metrics fall. Every comparison is strict; on a border it is ADAPTIVE."""
-    entropy, varentropy = metrics.entropy, metrics.varentropy
-    argmax, branch, pause, resample = preset.argmax, preset.branch, preset.pause, preset.resample
+    entropy, varentropy, _attention = metrics
+    argmax = preset.argmax
     if entropy < argmax.entropy_below and varentropy < argmax.varentropy_below:
         return _ARGMAX
+    branch = preset.branch
     if entropy < branch.entropy_below and varentropy > branch.varentropy_above:
         return _BRANCH
+    pause = preset.pause
     if entropy > pause.entropy_above and varentropy < pause.varentropy_below:
         return _PAUSE
+    resample = preset.resample
     if entropy > resample.entropy_above and varentropy > resample.varentropy_above:
         return _RESAMPLE
     return _ADAPTIVE
@@ -43,22 +45,18 @@ def plan(strategy: Strategy, metrics: Metrics, preset: Preset, *, after_pause: b
         preset: the coefficients.
         after_pause: whether the last token of the text ends a pause.
     """
+    if strategy is _ARGMAX:
+        return _BEST
     attention = metrics.attention or NO_ATTENTION
-    match strategy:
-        case Strategy.ARGMAX:
-            return Argmax()
-        case Strategy.BRANCH:
-            draw = _branch(preset, attention)
-            return Branch(draw) if preset.branch.children >= 2 else draw
-        case Strategy.PAUSE:
-            draw = _after_pause(preset, attention)
-            return draw if after_pause else Pause(draw)
-        case Strategy.RESAMPLE:
-            return _resample(preset, attention)
-        case Strategy.ADAPTIVE:
-            return _adaptive(preset, metrics, attention)
-        case _:
-            assert_never(strategy)
+    if strategy is _ADAPTIVE:
+        return _adaptive(preset, metrics, attention)
+    if strategy is _BRANCH:
+        draw = _branch(preset, attention)
+        return Branch(draw) if preset.branch.children >= 2 else draw
+    if strategy is _PAUSE:
+        draw = _after_pause(preset, attention)
+        return draw if after_pause else Pause(draw)
+    return _resample(preset, attention)
 
 
 def reads_attention(preset: Preset) -> bool:
@@ -106,24 +104,21 @@ def _adaptive(preset: Preset, metrics: Metrics, attention: AttentionMetrics) -> 
     the draw with the highest log-probability wins whatever that term is; it is not computed.
     """
     base, rule = preset.sampler, preset.adaptive
+    entropy, varentropy, agreement, interaction = attention
     uncertainty = metrics.entropy + metrics.varentropy
     hotter = (
         1
         + rule.temperature_uncertainty * uncertainty
-        + rule.temperature_attention * (attention.entropy + attention.varentropy)
-        - rule.temperature_agreement * attention.agreement
+        + rule.temperature_attention * (entropy + varentropy)
+        - rule.temperature_agreement * agreement
     )
-    wider = 1 + rule.top_k_interaction * attention.interaction_strength - rule.top_k_agreement * attention.agreement
-    top_p = base.top_p * (1 + rule.top_p_attention_varentropy * attention.varentropy)
+    wider = 1 + rule.top_k_interaction * interaction - rule.top_k_agreement * agreement
+    top_p = base.top_p * (1 + rule.top_p_attention_varentropy * varentropy)
     min_p = base.min_p * (1 - rule.min_p_uncertainty * uncertainty)
-    settings = SamplerSettings(
-        temperature=base.temperature * max(hotter, 0.0),
-        top_k=_clip(round(base.top_k * wider), rule.top_k_min, rule.top_k_max) if base.top_k else 0,
-        top_p=_clip(top_p, rule.top_p_min, rule.top_p_max),
-        min_p=_clip(min_p, rule.min_p_min, rule.min_p_max),
+    settings = (
+        base.temperature * max(hotter, 0.0),
+        max(rule.top_k_min, min(round(base.top_k * wider), rule.top_k_max)) if base.top_k else 0,
+        max(rule.top_p_min, min(top_p, rule.top_p_max)),
+        max(rule.min_p_min, min(min_p, rule.min_p_max)),
     )
-    return Draw(settings, rule.draws)
-
-
-def _clip(value: _Number, low: _Number, high: _Number) -> _Number:
-    return max(low, min(value, high))
+    return _new(Draw, (_new(SamplerSettings, settings), rule.draws, 0.0, 0))
