@@ -33,14 +33,17 @@ class Terminal:
     Args:
         command: what runs in it.
         variables: of its environment, beside those of this process.
+        columns: how wide it is.
 
     Attributes:
         raw: all that was written, escape sequences included.
     """
 
-    def __init__(self, command: Sequence[str], variables: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, command: Sequence[str], variables: Mapping[str, str] | None = None, *, columns: int = 100
+    ) -> None:
         self._leader, follower = pty.openpty()
-        ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
+        ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
         environment = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "COLUMNS")}
         environment |= {"TERM": "xterm-256color", **(variables or {})}
         self.process = subprocess.Popen(

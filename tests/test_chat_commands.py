@@ -19,7 +19,7 @@ from entropix_edge.cli.interrupt import Interrupt
 from entropix_edge.cli.shell import Ask, Choose, Leave, Reopen, Shell
 from entropix_edge.cli.slash import BY_NAME, run
 from entropix_edge.cli.talk import Options, Talk
-from entropix_edge.sessions import SavedConversation
+from entropix_edge.sessions import SavedConversation, as_texts
 
 Do = Callable[[str], tuple[object, str]]
 
@@ -91,14 +91,37 @@ def test_help_names_every_command(do: Do) -> None:
         assert '"""' in said
     assert "Answer the last question again." in do("/help regen")[1]
     assert "/set" not in do("/? /regen")[1]
+    assert "Ctrl-R" in do("/? shortcuts")[1]
+    assert "temperature" in do("/help set")[1]
 
 
 def test_what_is_no_command_is_refused(do: Do, shell: Shell) -> None:
     with pytest.raises(ConfigError, match=r"/branchs is not a command: did you mean /branches\? \(a space before"):
         do("/branchs")
-    with pytest.raises(ConfigError, match=r"/etc/hosts is not a command: /help lists them"):
-        do("/etc/hosts says what?")
+    with pytest.raises(ConfigError, match=r"/etc/Nothing is not a command: /help lists them"):
+        do("/etc/Nothing says what?")
     assert questions(shell) == []
+    do("/Help")
+    do("// a comment\nint x;")
+    assert questions(shell) == ["// a comment\nint x;"]
+
+
+@pytest.mark.parametrize("form", ["{}", "'{}'", "{} what's in it?"])
+def test_a_line_that_begins_with_a_files_path_offers_to_read_it(
+    do: Do, shell: Shell, tmp_path: Path, form: str
+) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("some notes\n")
+    line = form.format(path)
+    outcome, said = do(line)
+    assert outcome == Ask(f"/read {line}")
+    assert "notes.txt is a file: Enter puts it before the question." in said.replace("\n", " ")
+    assert questions(shell) == []
+    do(f"/read {line}")
+    assert questions(shell) == (["some notes\n\nwhat's in it?"] if "?" in line else [])
+    shell.attached.clear()
+    do(f" {line}")
+    assert questions(shell)[-1] == line
 
 
 @pytest.mark.parametrize("line", ["/regen", "/edit", "/edit x", "/more", "/why", "/branches", "/json", "/drop"])
@@ -267,13 +290,48 @@ def test_a_conversation_is_saved_with_its_cache(do: Do, shell: Shell, engine: En
     assert "Saved: talk" in do("/load")[1]
     assert before[-1].text in do("/load talk")[1]
     assert [turn.reply_ids for turn in shell.talk.conversation.turns] == [turn.reply_ids for turn in before]
-    for line in ("/why", "/branches", "/json"):
-        with pytest.raises(PromptError, match="no probabilities of the last reply are known"):
-            do(line)
+    with pytest.raises(PromptError, match="was not generated here, so there is no record of it: /regen makes another"):
+        do("/json")
     do("and so")
     reply = shell.talk.conversation.turns[-1].reply
     assert reply is not None
     assert reply.cached_tokens >= len(before[-1].prompt_ids), "it was read from the file"
+
+
+def test_why_measures_a_reply_from_a_file_again(do: Do, shell: Shell, engine: Engine) -> None:
+    do("hello")
+    do("Why?")
+    told, ways = do("/why all")[1], do("/branches")[1]
+    do("/save talk")
+    engine.forget()
+    do("/load talk")
+    assert "Measured again, since a file keeps no probabilities" in do("/why")[1].replace("\n", " ")
+    assert do("/why all")[1] == told, "nothing but draws was done, and the rows are the same"
+    assert do("/branches")[1] == ways
+    do("/branches 1")
+    assert "chosen by you" in do("/why all")[1]
+    do("/undo")
+    with pytest.raises(PromptError, match="no step to undo"):
+        do("/undo")
+
+
+def test_measuring_again_can_be_stopped(do: Do, shell: Shell) -> None:
+    do("hello")
+    do("/save talk")
+    do("/load talk")
+    shell.talk.interrupt.requested = True
+    assert do("/why") == (None, "(stopped)\n")
+    assert shell.talk.stopped
+    shell.talk.interrupt.requested = False
+    assert "12 tokens: " in do("/why")[1]
+
+
+def test_what_another_model_said_cannot_be_measured(do: Do, shell: Shell) -> None:
+    do("hello")
+    shell.talk.conversation.turns = as_texts(shell.talk.conversation.turns)
+    for line in ("/why", "/branches"):
+        with pytest.raises(PromptError, match="is another model's, so this one cannot measure it"):
+            do(line)
 
 
 def test_nothing_saved_is_replaced_unasked(do: Do, shell: Shell) -> None:
@@ -395,6 +453,7 @@ def test_what_is_so_is_shown(do: Do, shell: Shell) -> None:
     assert "tiny.gguf" in said
     assert f"{shell.talk.conversation.tokens} of 256 tokens used, turns: 1" in said
     assert "architecture   llama" in do("/show info")[1]
+    assert "(see /show template)" in do("/show info")[1]
     assert "im_start" in do("/show template")[1]
     assert ">>> hello" in do("/show history")[1]
     assert "n_predict" in do("/set")[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -136,6 +137,20 @@ def test_commands_and_file_names_are_completed(command: list[str], tmp_path: Pat
         terminal.type("/exit\r")
         assert terminal.code() == 0
     assert turns(tmp_path) == ["what is in the notes\n\nhm?"]
+
+
+def test_what_may_follow_is_listed_above_the_line(command: list[str]) -> None:
+    with Terminal(command, columns=80) as terminal:
+        assert "corrected\n" in terminal.see(READY), "the colours are told in one line"
+        terminal.type("/set thr\t")
+        terminal.see("threads")
+        terminal.type("\t")
+        terminal.see("threads_batch")
+        since = terminal.raw.rindex("context", 0, terminal.raw.rindex("threads_batch"))
+        erased = r"\x1b\[\d+A.*\x1b\[J"  # up to the line that is typed, and all below it
+        assert re.search(erased, terminal.raw[since:]), "the status line is not left above the list"
+        terminal.type("_b\t 2\r")
+        terminal.see("tiny.gguf, 512 tokens of context")
 
 
 def test_an_interrupt_stops_the_reply_and_a_second_leaves(endless: list[str], tmp_path: Path) -> None:

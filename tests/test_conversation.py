@@ -256,3 +256,25 @@ def test_another_models_conversation_is_refused(engine: Engine, tmp_path: Path) 
         pytest.raises(ContextError, match=r"a conversation with tiny\.gguf, and this model is other\.gguf"),
     ):
         Conversation.load(path, stranger)
+
+
+def test_a_reply_from_a_file_is_measured_again(engine: Engine, tmp_path: Path) -> None:
+    """Its tokens give the rows that they were taken from, and the whole context may be full of them."""
+    conversation = talk(engine, QUESTIONS[:1])
+    with conversation.ask("and then", config(n_predict=-1)) as turn:
+        list(turn)
+    said = conversation.turns[-1]
+    assert said.finish_reason is FinishReason.CONTEXT
+    conversation.save(tmp_path / "talk.json")
+    loaded = Conversation.load(tmp_path / "talk.json", engine)
+    assert loaded.turns[-1].reply is None
+    assert loaded.measure(replace(config(), alternatives=2))
+    measured = [event for event in loaded.turns[-1].events if isinstance(event, TokenEvent)]
+    before = [event for event in said.events if isinstance(event, TokenEvent)]
+    assert [(each.token_id, each.text) for each in measured] == [(each.token_id, each.text) for each in before]
+    assert [each.strategy for each in measured] == [each.strategy for each in before]
+    assert [each.logprob for each in measured] == pytest.approx([each.logprob for each in before], abs=1e-4)
+    assert all(len(each.alternatives) == 2 for each in measured)
+    assert not loaded.undo()
+    with pytest.raises(PromptError, match="nothing was said yet"):
+        Conversation(engine).measure()

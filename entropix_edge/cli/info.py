@@ -55,7 +55,7 @@ def command(
     elif as_json:
         print_json(_record(path, header, config))
     else:
-        for name, value in facts(path, header, config):
+        for name, value in facts(path, header, config, template="--template"):
             if value is not None:
                 print(f"{name:<14} {plain(' '.join(str(value).splitlines()))}")
 
@@ -92,8 +92,8 @@ def _pause(path: Path) -> list[tuple[int, str]]:
         return [(token, model.vocabulary.label(token)) for token in tokens]
 
 
-def facts(path: Path, header: Header, config: EngineConfig) -> list[tuple[str, object]]:
-    """What a file is, by name; None where it does not say."""
+def facts(path: Path, header: Header, config: EngineConfig, *, template: str) -> list[tuple[str, object]]:
+    """What a file is, by name; None where it does not say. The whole chat template is shown by `template`."""
     from ..llama import devices, has_rpc, system_info
 
     return [
@@ -111,7 +111,7 @@ def facts(path: Path, header: Header, config: EngineConfig) -> list[tuple[str, o
         ("layers", header.n_layers),
         ("heads", _heads(header)),
         ("vocabulary", f"{header.vocabulary_size} tokens, {header.tokenizer_model}"),
-        ("chat template", _template(header)),
+        ("chat template", _template(header, template)),
         ("generates", "no: it makes embeddings" if header.embedding_only else None),
         ("pause", " ".join(f"{token} {text!r}" for token, text in _pause(path)) or "none can be written"),
         *(("device", _device(device)) for device in devices()),
@@ -174,10 +174,10 @@ def _heads(header: Header) -> str | None:
     return f"{header.n_heads}, {header.n_heads_kv or header.n_heads} for keys and values"
 
 
-def _template(header: Header) -> str:
+def _template(header: Header, shown_by: str) -> str:
     if not header.chat_template:
         return "none: prompts are taken as they are"
-    return f"{len(header.chat_template)} characters (see --template)"
+    return f"{len(header.chat_template)} characters (see {shown_by})"
 
 
 def _device(device: Any) -> str:

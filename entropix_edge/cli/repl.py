@@ -129,7 +129,7 @@ def print_error(error: EntropixError | OSError, command: click.Command) -> None:
         message = explain(error, command)
     else:
         message = f"{f'{error.filename}: ' if error.filename else ''}{error.strerror or error}"
-    console().print(message, style="red", markup=False)
+    say(message, style="red")
 
 
 def _greet(talk: Talk) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shlex
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -102,7 +103,7 @@ class Shell:
 
     def _say_full(self, what: str) -> None:
         turns, room = len(self.talk.conversation.turns), self.talk.engine.context.room
-        console().print(what, style="yellow", markup=False)
+        say(what, style="yellow")
         if turns:
             say(f"  /drop leaves out the oldest turn of {turns}, /drop N so many of them")
         if room < self.talk.engine.model.n_ctx_train:
@@ -120,16 +121,18 @@ class Shell:
             raise PromptError("nothing was said yet: ask something first")
         return self.talk.conversation.turns[-1]
 
-    def known_turn(self) -> Turn:
-        """The last turn, with what happened in it.
+    def known_turn(self) -> Turn | None:
+        """The last turn, with what happened in it: measured again where it was loaded. None where Ctrl-C stopped that.
 
         Raises:
-            PromptError: there is none, or it was loaded from a file.
+            PromptError: there is none, or it is another model's.
         """
-        turn = self.last_turn()
-        if turn.reply is None:
-            raise PromptError("no probabilities of the last reply are known here: /regen makes another")
-        return turn
+        if not self.last_turn().events:
+            if not self.talk.measure():
+                say("(stopped)")
+                return None
+            say(_MEASURED)
+        return self.last_turn()
 
     def print_last(self) -> None:
         """Print the last turn, for who comes back to it."""
@@ -147,9 +150,10 @@ class Shell:
 # --- what is typed ------------------------------------------------------------------------------------
 
 
-def say(text: str) -> None:
-    """Say something beside the model's text."""
-    console().print(text, style="dim", markup=False)
+def say(text: str, style: str = "dim") -> None:
+    """Say something beside the model's text; in a terminal its lines break between words."""
+    beside = console()
+    beside.print(text, style=style, markup=False, soft_wrap=not beside.is_terminal)
 
 
 def words(text: str) -> list[str]:
@@ -160,6 +164,21 @@ def words(text: str) -> list[str]:
     """
     try:
         return shlex.split(text)
+    except ValueError as error:
+        raise PromptError(f"{text!r} cannot be read: {error}") from error
+
+
+def first_word(text: str) -> tuple[str, str]:
+    """The first word of a text, as a shell reads it, and what follows it as it stands.
+
+    Raises:
+        PromptError: a quotation does not end.
+    """
+    source = io.StringIO(text)
+    lexer = shlex.shlex(source, posix=True)
+    lexer.whitespace_split, lexer.commenters = True, ""
+    try:
+        return lexer.get_token() or "", source.read().strip()
     except ValueError as error:
         raise PromptError(f"{text!r} cannot be read: {error}") from error
 
@@ -188,6 +207,9 @@ def is_open(text: str) -> bool:
     """Whether a text of several lines has begun and not ended."""
     begins = text.lstrip()
     return begins.startswith(('"""', "/")) and begins.count('"""') % 2 == 1
+
+
+_MEASURED = "Measured again, since a file keeps no probabilities: what else was done at that time is not known."
 
 
 def _is_too_long(hint: Hint | None) -> bool:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigError
-from .console import output
+from .console import output, plain
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from .settings import Settings
     from .talk import Talk
 
@@ -46,20 +48,32 @@ def _print(text: str) -> None:
     output().print(visible(text), markup=False, soft_wrap=True)
 
 
+def _print_rows(rows: Iterable[tuple[str, object]]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column(min_width=14, no_wrap=True)
+    for name, value in rows:
+        table.add_row(name, Text(plain(str(value))))
+    output().print(table)
+
+
 def _print_state(talk: Talk) -> None:
     conversation, room = talk.conversation, talk.engine.context.room
-    _print(f"model       {talk.engine.model.path.name}")
-    _print(f"context     {conversation.tokens} of {room} tokens used, turns: {len(conversation.turns)}")
-    _print(f"system      {conversation.system or 'none'}")
-    _print(f"kept in     {talk.keeper.path or 'no file'}")
+    used = f"{min(conversation.tokens, room)} of {room} tokens used, turns: {len(conversation.turns)}"
+    _print_rows(
+        [
+            ("model", talk.engine.model.path.name),
+            ("context", used),
+            ("system", conversation.system or "none"),
+            ("kept in", talk.keeper.path or "no file"),
+        ]
+    )
 
 
 def _print_parameters(talk: Talk, settings: Settings) -> None:
-    rows = settings.listed(talk.options)
-    for name, value in rows:
-        _print(f"{name:<11} {value}")
-    if not rows:
-        _print("settings    all as by default: /set lists them")
+    _print_rows(settings.listed(talk.options) or [("settings", "all as by default: /set lists them")])
 
 
 def _print_facts(talk: Talk, only: str) -> None:
@@ -67,9 +81,8 @@ def _print_facts(talk: Talk, only: str) -> None:
     from .info import facts
 
     path = talk.engine.model.path
-    for name, value in facts(path, read_header(path), talk.options.engine_config()):
-        if value is not None and only in name:
-            _print(f"{name:<14} {value}")
+    found = facts(path, read_header(path), talk.options.engine_config(), template="/show template")
+    _print_rows((name, value) for name, value in found if value is not None and only in name)
 
 
 def _print_history(talk: Talk) -> None:

@@ -13,7 +13,7 @@ from ..types import FinishReason
 from . import conversations
 from .console import output, print_json
 from .settings import THINKING
-from .shell import Ask, Choose, Leave, Outcome, Reopen, Shell, number, say, unquoted, words
+from .shell import Ask, Choose, Leave, Outcome, Reopen, Shell, first_word, number, say, unquoted, words
 from .show import show
 
 
@@ -34,9 +34,12 @@ def run(shell: Shell, line: str) -> Outcome:
         OSError: a file cannot be read or written.
     """
     revises, shell.revising = shell.revising, False
-    if line.startswith("/"):
+    if path := _file_at_the_beginning_of(line):
+        say(f"{path} is a file: Enter puts it before the question. A space before its name leaves it out.")
+        outcome: Outcome = Ask(f"/read {line}")
+    elif line.startswith("/") and not line.startswith(_COMMENTS):
         name, _, rest = line[1:].partition(" ")
-        outcome = command_of(name.lower()).run(shell, unquoted(rest.strip(), _SEVERAL_LINES))
+        outcome = command_of(name).run(shell, unquoted(rest.strip(), _SEVERAL_LINES))
     elif line.lower() in _WORDS:
         say(f"/{line.lower()} is the command; a space before the word makes it a question.")
         outcome = None
@@ -53,12 +56,25 @@ def command_of(name: str) -> Command:
     Raises:
         ConfigError: there is none.
     """
-    found = BY_NAME.get(_ALSO.get(name, name))
+    small = name.lower()
+    found = BY_NAME.get(_ALSO.get(small, small))
     if found is None:
-        close = difflib.get_close_matches(name, BY_NAME, 1)
+        close = difflib.get_close_matches(small, BY_NAME, 1)
         advice = f"did you mean /{close[0]}?" if close else "/help lists them"
         raise ConfigError(f"/{name} is not a command: {advice} (a space before the slash makes it a question)")
     return found
+
+
+def _file_at_the_beginning_of(line: str) -> Path | None:
+    """The file whose path a line begins with, as one that is dragged into the terminal is typed."""
+    if line[:1] not in _PATHS or "\n" in line:
+        return None
+    try:
+        name, _question = first_word(line)
+        path = Path(name).expanduser()
+        return path if "/" in name and path.is_file() else None
+    except (PromptError, OSError, ValueError):  # an apostrophe; longer than names can be
+        return None
 
 
 # --- the conversation ---------------------------------------------------------------------------------
@@ -101,7 +117,7 @@ def _more(shell: Shell, _rest: str) -> Outcome:
 
 
 def _read(shell: Shell, rest: str) -> Outcome:
-    name, *question = words(rest) or [""]
+    name, question = first_word(rest)
     if not name:
         raise PromptError("/read needs a file: /read FILE, then the question")
     path = Path(name).expanduser()
@@ -110,7 +126,7 @@ def _read(shell: Shell, rest: str) -> Outcome:
         raise PromptError(f"{path} is empty: there is nothing to read in it")
     shell.attached.append((path.name, content))
     if question:
-        return shell.ask(" ".join(question))
+        return shell.ask(question)
     say(f"{path.name}, {len(content)} characters, goes before the next question.")
     return None
 
@@ -141,7 +157,10 @@ def _system(shell: Shell, rest: str) -> Outcome:
 def _why(shell: Shell, rest: str) -> Outcome:
     from ..render import why
 
-    events = shell.known_turn().events
+    turn = shell.known_turn()
+    if turn is None:
+        return None
+    events = turn.events
     if not rest:
         output().print(why.overview(events))
         say("/why N or /why WORD looks closer, /why all walks through; /branches goes another way.")
@@ -163,6 +182,8 @@ def _branches(shell: Shell, rest: str) -> Outcome:
     from ..render.ways import listing, ways
 
     turn = shell.known_turn()
+    if turn is None:
+        return None
     found = ways(turn.events)
     if not found:
         say("The model saw no other way on that was at all likely.")
@@ -178,8 +199,11 @@ def _branches(shell: Shell, rest: str) -> Outcome:
 
 
 def _json(shell: Shell, _rest: str) -> Outcome:
-    shell.known_turn()
-    print_json(shell.talk.record())
+    shell.last_turn()
+    record = shell.talk.record()
+    if record is None:
+        raise PromptError("the last reply was not generated here, so there is no record of it: /regen makes another")
+    print_json(record)
     return None
 
 
@@ -279,16 +303,24 @@ def _show(shell: Shell, rest: str) -> Outcome:
     return None
 
 
-def _help(_shell: Shell, rest: str) -> Outcome:
+def _help(shell: Shell, rest: str) -> Outcome:
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-    for command in [command_of(rest.lstrip("/").lower())] if rest else COMMANDS:
+    if rest.lower() in ("keys", "shortcuts"):  # as Ollama has it
+        for key, told in KEYS:
+            table.add_row(key, told)
+        output().print(table)
+        return None
+    for command in [command_of(rest.lstrip("/"))] if rest else COMMANDS:
         table.add_row(Text(f"/{command.name} {command.arguments}"), Text(command.told))
     output().print(table)
     if not rest:
         output().print('\n""" begins and ends a text of several lines. Ctrl-C stops a reply, Ctrl-D leaves.')
+        output().print("/help keys lists the other keys, /help set what can be set.")
+    elif command.name == "set":
+        return _set(shell, "")
     return None
 
 
@@ -317,6 +349,20 @@ COMMANDS = [
     Command("exit", "", "Leave; also /bye and Ctrl-D.", _leave),
 ]
 BY_NAME = {command.name: command for command in COMMANDS}
+KEYS = [
+    ("Enter, Alt-Enter", "Ask; begin another line."),
+    ("Tab", "Complete a command, an option, a file's name."),
+    ("Up, Down, Ctrl-R", "Go through what was typed before; search it."),
+    ("Ctrl-A, Ctrl-E", "Go to the beginning or the end of the line."),
+    ("Ctrl-W, Ctrl-U", "Delete a word, or all before the cursor; Ctrl-Y puts it back."),
+    ("Ctrl-X Ctrl-E", "Write the question in $EDITOR."),
+    ("Ctrl-B", "On an empty line: /branches."),
+    ("Ctrl-L", "Clear the screen; the conversation stays."),
+    ("Ctrl-C", "Stop a reply, or clear the line; twice: leave."),
+    ("Ctrl-D", "On an empty line: leave."),
+]
+_COMMENTS = ("//", "/*")  # of pasted code
+_PATHS = tuple("/~.'\"")  # how a path may begin, quoted or not
 _SEVERAL_LINES = ('"""',)
 _ALSO = {"?": "help", "bye": "exit", "quit": "exit", "retry": "regen", "new": "clear"}
 _WORDS = ("exit", "quit", "bye", "help", "clear")  # which a user who wants a command may type

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..errors import TemplateError
 from ..sessions import as_messages, as_texts
 from ..types import FinishReason, TokenEvent
-from .console import console, plain, wants_colour
+from .console import console, plain, saying, wants_colour
 from .escalation import Second
 from .reply_record import reply_record, said_to_wait
 from .verdict import Verdict
@@ -116,6 +116,14 @@ class Talk:
         if config.n_predict > 0:
             config = dataclasses.replace(config, n_predict=config.n_predict + index + len(tokens))
         return self._play(self.conversation.go_on_from(index, tokens, config))
+
+    def measure(self) -> bool:
+        """Measure the last reply again, where it was loaded from a file. False where Ctrl-C stopped that."""
+        last = self.conversation.turns[-1]
+        with saying(lambda: f"Measuring the reply's {len(last.reply_ids)} tokens.", after=1.0):
+            measured = self.conversation.measure(self.config(), cancelled=self.interrupt)
+        self.stopped = self.interrupt()
+        return measured
 
     def config(self) -> GenerationConfig:
         """How the next reply is generated."""

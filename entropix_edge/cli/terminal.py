@@ -7,31 +7,36 @@ import logging
 from typing import TYPE_CHECKING
 
 from prompt_toolkit import PromptSession
-from prompt_toolkit.application import get_app
-from prompt_toolkit.completion import Completer, Completion, PathCompleter
+from prompt_toolkit.application import get_app, run_in_terminal
+from prompt_toolkit.completion import (
+    CompleteEvent,
+    Completer,
+    Completion,
+    PathCompleter,
+    get_common_complete_suffix,
+)
 from prompt_toolkit.document import Document
 from prompt_toolkit.filters import Condition
 from prompt_toolkit.formatted_text import FormattedText
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
-from prompt_toolkit.shortcuts import CompleteStyle
 from prompt_toolkit.styles import Style
 
 from ..render import in_short
 from . import conversations
-from .shell import is_open
+from .console import output
+from .shell import is_open, say
 from .show import WHAT
 from .slash import BY_NAME
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from prompt_toolkit.completion import CompleteEvent
+    from collections.abc import Iterable, Sequence
 
     from .shell import Shell
 
 logger = logging.getLogger("entropix_edge")
 
+_LISTED = 120  # completions at a time
 _GREY = "fg:ansibrightblack"
 _STYLES = {"bottom-toolbar": "noreverse", "bottom-toolbar.text": _GREY, "placeholder": _GREY}
 
@@ -47,12 +52,10 @@ class TerminalReader:
         self._shell = shell
         self._session: PromptSession[str] = PromptSession(
             history=_history(shell),
-            completer=_Completer(shell),
-            complete_style=CompleteStyle.READLINE_LIKE,
             complete_while_typing=False,
             multiline=Condition(lambda: is_open(get_app().current_buffer.text)),
-            prompt_continuation=lambda _width, _number, _wraps: "... ",
-            key_bindings=_bindings(),
+            prompt_continuation=lambda width, _number, wraps: " " * width if wraps else "... ",
+            key_bindings=_bindings(_Completer(shell)),
             bottom_toolbar=self._status,
             placeholder=self._placeholder,
             style=Style.from_dict(_STYLES),
@@ -90,7 +93,8 @@ class TerminalReader:
             parts.append(f"{(len(last.events) - 1) / last.generation_seconds:.1f} tokens/s")
         if last and last.confidence:
             parts.append(in_short(last.confidence))
-        used, room = talk.conversation.tokens, talk.engine.context.room
+        room = talk.engine.context.room
+        used = min(talk.conversation.tokens, room)  # a reply's last token is in no cell yet
         parts.append(f"context {used} of {room} ({100 * used / room:.0f} %)")
         parts += [f"with {name}" for name, _content in self._shell.attached]
         if self._shell.revising:
@@ -125,8 +129,20 @@ class _FileHistory(FileHistory):
             logger.debug("a line is not kept", exc_info=error)
 
 
-def _bindings() -> KeyBindings:
+def _bindings(completer: Completer) -> KeyBindings:
     bindings = KeyBindings()
+
+    @bindings.add("tab")
+    def _complete(event: KeyPressEvent) -> None:
+        buffer = event.current_buffer
+        found = list(completer.get_completions(buffer.document, CompleteEvent(completion_requested=True)))
+        common = get_common_complete_suffix(buffer.document, found)
+        if len(found) == 1:
+            buffer.apply_completion(found[0])
+        elif common:
+            buffer.insert_text(common)
+        elif found:
+            run_in_terminal(lambda: _list([each.display_text for each in found]))
 
     @bindings.add("c-c")
     def _interrupt(event: KeyPressEvent) -> None:
@@ -144,6 +160,16 @@ def _bindings() -> KeyBindings:
         event.app.exit(result="/branches")
 
     return bindings
+
+
+def _list(names: Sequence[str]) -> None:
+    """Print what a text may go on as, above the line that is typed."""
+    from rich.columns import Columns
+    from rich.text import Text
+
+    output().print(Columns([Text(name) for name in names[:_LISTED]], padding=(0, 2), column_first=True))
+    if more := len(names[_LISTED:]):
+        say(f"and {more} more")
 
 
 class _Completer(Completer):

@@ -87,7 +87,8 @@ def generate(prompt: Sequence[int], task: Task, vocabulary: Vocabulary, emit: Ca
         MetricsError: the model's output is not a distribution.
         ConfigError: no pause text can be written with this vocabulary.
     """
-    return _Decisions(prompt, task, vocabulary, emit).run()
+    kind = _Measurements if task.given_tokens else _Decisions
+    return kind(prompt, task, vocabulary, emit).run()
 
 
 class _Decisions:
@@ -370,6 +371,13 @@ class _Decisions:
         text_of = self._transcript.text_of
         tokens = leading(prediction, self._task.alternatives)
         return tuple(Alternative(token, text_of((token,)), prediction.logprob(token)) for token in tokens)
+
+
+class _Measurements(_Decisions):
+    """A reply that is known: each token is fed as when it was generated, so that the rows are the same."""
+
+    def _act(self, step: Step) -> None:
+        self._write(step, self._task.given_tokens[len(self._transcript.tokens)])
 
 
 def _all_of(part: Part | None) -> Part:

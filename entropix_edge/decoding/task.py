@@ -22,6 +22,7 @@ class Task:
         stop_tokens: tokens that end the reply as the model's own end does.
         capacity: cells that prompt and reply may fill together.
         begin_tokens: that the reply begins with; their text comes with the first event.
+        given_tokens: the whole reply, where it is known and only to be measured: nothing is chosen.
         alternatives: how many of the most probable tokens each event names.
     """
 
@@ -32,5 +33,6 @@ class Task:
     stop: tuple[str, ...]
     capacity: int
     begin_tokens: tuple[int, ...] = ()
+    given_tokens: tuple[int, ...] = ()
     stop_tokens: frozenset[int] = frozenset()
     alternatives: int = 0

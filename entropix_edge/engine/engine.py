@@ -234,7 +234,12 @@ class Engine:
         return self.stream_tokens(tokens, config, begin_tokens=begin_tokens)
 
     def stream_tokens(
-        self, tokens: Sequence[int], config: GenerationConfig, *, begin_tokens: Sequence[int] = ()
+        self,
+        tokens: Sequence[int],
+        config: GenerationConfig,
+        *,
+        begin_tokens: Sequence[int] = (),
+        given_tokens: Sequence[int] = (),
     ) -> ReplyStream:
         """Generate a reply to a prompt that is tokens already. Errors as for `stream`.
 
@@ -246,27 +251,30 @@ class Engine:
             config: how to generate.
             begin_tokens: exact tokens that the reply begins with, such as another reply's up to a place to go on from.
                 They count towards `n_predict`, not as generated; their text comes with the first event.
+            given_tokens: the whole reply, where it is known and only to be measured again.
         """
         self._check_open()
         preset = self.fits.preset_of(config)
         seed = secrets.randbits(32) if config.seed is None else config.seed
-        prompt, begun = self._checked(tokens), self._checked(begin_tokens)
-        self._check_length(prompt, begun, config.n_predict)
+        prompt, begun, given = map(self._checked, (tokens, begin_tokens, given_tokens))
+        n_predict = len(given) or config.n_predict
+        self._check_length(prompt, begun or given[:-2], n_predict)  # the last token of a reply needs no cell
         capacity = self.context.room if self.sequences == 1 else min(self.context.room, self.model.n_ctx_train)
         reserve = len(prompt) + len(begun) + GROWTH
-        if config.n_predict >= 0:
-            reserve = capacity = min(len(prompt) + config.n_predict, capacity)
+        if n_predict >= 0:
+            reserve = capacity = min(len(prompt) + n_predict, capacity)
         if config.sampler == "entropix":
             self.fits.say_whose_thresholds(preset)
         task = Task(
             preset=preset,
             sampler=config.sampler,
             seed=seed,
-            n_predict=config.n_predict,
+            n_predict=n_predict,
             stop=config.stop,
             stop_tokens=self.model.vocabulary.control_tokens(config.stop),
             capacity=capacity,
             begin_tokens=begun,
+            given_tokens=given,
             alternatives=config.alternatives,
         )
         emitted: deque[Event] = deque()
@@ -280,7 +288,7 @@ class Engine:
             seed=seed,
             prompt_tokens=len(prompt),
             begin_tokens=begun,
-            judge=None if begun else partial(self.fits.judge, config, prompt, self.model.vocabulary),
+            judge=None if begun or given else partial(self.fits.judge, config, prompt, self.model.vocabulary),
         )
 
     def generate(

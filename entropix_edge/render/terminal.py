@@ -129,9 +129,7 @@ def legend() -> Text:
     """One line that says what the colours mean."""
     from rich.text import Text
 
-    line = Text()
+    line = Text("colours:", style="dim")
     for strategy, style in STYLES.items():
-        line.append(f"{strategy.value}", style=style)
-        line.append(f" {MEANINGS[strategy]}  ", style="dim")
-    line.append("corrected", style=CORRECTED)
-    return line
+        line.append(f"  {MEANINGS[strategy]}", style=f"not dim {style}")
+    return line.append("  corrected", style=f"not dim {CORRECTED}")

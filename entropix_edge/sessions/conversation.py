@@ -6,6 +6,7 @@ was, and the KV cache still holds them.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 from ..config import GenerationConfig
@@ -147,6 +148,38 @@ class Conversation:
         else:
             stream = Deliberation(self._engine, prompt, config, voting, answer_of)
         return PendingTurn(self, turns, question, prompt, stream, begin)
+
+    def measure(self, config: GenerationConfig | None = None, *, cancelled: Callable[[], bool] = lambda: False) -> bool:
+        """Measure the last reply again, where a file kept its tokens alone; its turn has events then.
+
+        Its tokens are decoded one by one, as when they were generated. What else was done then (branches, rejected
+        draws) stays unknown.
+
+        Args:
+            config: whose preset names the strategies, and how many alternatives are kept.
+            cancelled: asked before each token; True stops it.
+
+        Returns:
+            Whether the events are there.
+
+        Raises:
+            PromptError: nothing was said yet, it is another model's reply, or it does not fit the context.
+        """
+        last = self._last()
+        if last.events:
+            return True
+        if not last.prompt_ids or not last.reply_ids:
+            raise PromptError("the last reply is another model's, so this one cannot measure it: ask for another reply")
+        config = replace(config or GenerationConfig(), sampler="greedy", stop=())
+        events: list[Event] = []
+        with self._engine.stream_tokens(last.prompt_ids, config, given_tokens=last.reply_ids) as stream:
+            while not cancelled():
+                event = next(stream, None)
+                if event is None:
+                    self.turns = (*self.turns[:-1], replace(last, events=tuple(events)))
+                    return True
+                events.append(event)
+        return False
 
     # --- going back -----------------------------------------------------------------------------------
 

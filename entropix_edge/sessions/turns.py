@@ -34,7 +34,7 @@ class Turn:
         seed: that repeats it.
         finish_reason: why the reply ended.
         events: what happened, in order, from the first token on, also where the reply goes on from an earlier one's
-            tokens; empty for a turn that was loaded from a file.
+            tokens; empty for a turn that was loaded from a file and not measured again.
         reply: what was generated; None for a turn that was loaded from a file.
     """
 
