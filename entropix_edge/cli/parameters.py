@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -26,7 +27,7 @@ def with_optional_numbers(command: click.Command, arguments: list[str]) -> list[
     }
     return [
         f"{argument}={usual[argument]}" if argument in usual and following and not following.isdecimal() else argument
-        for argument, following in zip(arguments, [*arguments[1:], ""], strict=True)
+        for argument, following in itertools.zip_longest(arguments, arguments[1:], fillvalue="")
     ]
 
 
