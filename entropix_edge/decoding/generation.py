@@ -339,15 +339,16 @@ class _Decisions:
         transcript, numbers, token = self._transcript, self._numbers, entry.token
         if numbers.left and numbers.concerns(token):
             self._marks[len(transcript.tokens)] = self._checkpoint()
-            transcript.write(entry, origin)
+            transcript.write(entry, origin, hold=True)
             numbers.see(entry.metrics.entropy)
         else:
-            transcript.write(entry, origin)
+            transcript.write(entry, origin, hold=bool(self._run))
         if self._policy.remembers:
             self._policy.accept(token)
         if token in self._thinking_tags:
             self._pauses.see(token)
-        self._release()
+        if transcript.held:
+            self._release()
 
     def _checkpoint(self) -> _Checkpoint:
         return _Checkpoint(self._transcript.text_state(), self._policy.copy(), self._pauses.thinking)

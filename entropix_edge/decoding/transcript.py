@@ -45,6 +45,7 @@ class Transcript:
     Attributes:
         tokens: of the reply so far; all are in the KV cache but the last, until that is fed.
         finished: whether the last event was written.
+        held: events that were not emitted yet, in their order.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class Transcript:
         self._stream = TextStream(stop)
         self._stop_tokens = stop_tokens
         self._begun = "".join(self._stream.push(vocabulary.piece(token)) for token in begin_tokens)
-        self._held: list[Event] = []
+        self.held: list[Event] = []
 
     @property
     def position(self) -> int:
@@ -86,8 +87,8 @@ class Transcript:
 
     # --- writing ------------------------------------------------------------------------------------
 
-    def write(self, entry: Entry, origin: Origin) -> None:
-        """Write a token down; its event is held until `release`."""
+    def write(self, entry: Entry, origin: Origin, *, hold: bool) -> None:
+        """Write a token down, and emit its event; with `hold`, or after what is held, it is held until `release`."""
         token, logprob, metrics, strategy, alternatives = entry
         index = len(self.tokens)
         vocabulary, stream, text = self._vocabulary, self._stream, self._begun
@@ -102,8 +103,11 @@ class Transcript:
             self.finished = True
         self._begun = ""
         self.tokens.append(token)
-        event = (index, token, text, logprob, metrics, strategy, origin, finish, alternatives)
-        self._held.append(_new(TokenEvent, event))
+        event = _new(TokenEvent, (index, token, text, logprob, metrics, strategy, origin, finish, alternatives))
+        if hold or self.held:
+            self.held.append(event)
+        else:
+            self._emit(event)
 
     def _finish_reason(self, *, stopped: bool) -> FinishReason:
         """Why the token that is being written is the last one."""
@@ -113,7 +117,7 @@ class Transcript:
 
     def note(self, event: SideEvent) -> None:
         """Hold a side event, in its place among the tokens."""
-        self._held.append(event)
+        self.held.append(event)
 
     def emit(self, event: SideEvent) -> None:
         """Emit a side event at once, before what is held."""
@@ -121,9 +125,9 @@ class Transcript:
 
     def release(self) -> None:
         """Emit what is held: it can no longer be taken back."""
-        for event in self._held:
+        for event in self.held:
             self._emit(event)
-        self._held.clear()
+        self.held.clear()
 
     def finish(self, reason: FinishReason) -> None:
         """End the reply where no token carries the end."""
@@ -150,7 +154,7 @@ class Transcript:
         dropped = tuple(self.tokens[index:])
         del self.tokens[index:]
         self._stream = text_state
-        self._held = [event for event in self._held if not (isinstance(event, TokenEvent) and event.index >= index)]
+        self.held = [event for event in self.held if not (isinstance(event, TokenEvent) and event.index >= index)]
         self.release()
         return dropped
 

@@ -74,7 +74,8 @@ class Chooser:
         """
         if isinstance(action, Argmax):
             return prediction.distribution.best
-        token = self._draw(prediction, action)
+        uniform = self._uniform(action.draws)
+        token = draw(prediction.logits, prediction.distribution, action.settings, uniform)
         if action.atypical:
             distribution = prediction.distribution
             limit = distribution.entropy + action.atypical * math.sqrt(distribution.varentropy)
@@ -84,11 +85,9 @@ class Chooser:
                     break
                 rejected(token, surprisal, limit)
                 prediction = prediction.without((token,))
-                token = self._draw(prediction, action)
+                uniform = self._uniform(action.draws)
+                token = draw(prediction.logits, prediction.distribution, action.settings, uniform)
         return token
-
-    def _draw(self, prediction: Prediction, action: Draw) -> int:
-        return draw(prediction.logits, prediction.distribution, action.settings, self._uniform(action.draws))
 
     def _uniform(self, draws: int) -> float:
         """The lowest of so many uniform numbers: what draws the most probable of as many draws."""

@@ -29,10 +29,12 @@ def draw(logits: Logits, distribution: Distribution, settings: SamplerSettings, 
         uniform: a number in [0, 1) from the caller's own stream. The most probable token comes first, so the lowest
             of several numbers draws the most probable of what they would have drawn.
     """
-    if settings.temperature == 0:
+    temperature, top_k, top_p, min_p = settings
+    if temperature == 0:
         return distribution.best
     scratch = native.scratch(logits)
-    token = _draw(distribution, settings, uniform, scratch)
+    row, size, maximum = scratch.row, scratch.size, distribution.maximum
+    token: int = native.KERNELS.draw(row, size, maximum, temperature, top_k, top_p, min_p, uniform, scratch.address)
     native.give_back(scratch)
     return token
 
@@ -44,23 +46,7 @@ def survivors(
     if settings.temperature == 0:
         return np.array([distribution.best]), np.ones(1)
     scratch = native.scratch(logits)
-    _draw(distribution, settings, 1.0, scratch)
+    native.KERNELS.draw(scratch.row, scratch.size, distribution.maximum, *settings, 1.0, scratch.address)
     indices, weights, mass = scratch.survivors()
     native.give_back(scratch)
     return indices, weights / mass
-
-
-def _draw(distribution: Distribution, settings: SamplerSettings, uniform: float, scratch: native.Scratch) -> int:
-    temperature, top_k, top_p, min_p = settings
-    token: int = native.KERNELS.draw(
-        scratch.row,
-        scratch.size,
-        distribution.maximum,
-        temperature,
-        top_k,
-        top_p,
-        min_p,
-        uniform,
-        scratch.address,
-    )
-    return token
