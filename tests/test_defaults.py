@@ -144,12 +144,12 @@ def test_a_refused_variable_is_named(
 def test_verbose_says_where_each_value_comes_from(
     chosen: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    config("ctx-size = 99\n")
+    config('ctx-size = 99\noption = { "branch.budget" = 0.3 }\n')
     monkeypatch.setenv("LLAMA_ARG_BATCH", "77")
     logging.getLogger("entropix_edge").propagate = True
     monkeypatch.setattr("entropix_edge.cli.options.set_up_logging", lambda *, verbose: None)
     with caplog.at_level(logging.DEBUG, "entropix_edge"):
-        chosen("-v", "-ub", "33")
+        chosen("-v", "-ub", "33", "-o", "branch.horizon", "5")
     told = "\n".join(caplog.messages)
     for line in (
         "profile laptop (AMD Ryzen 7, 8 cores, 16.0 GiB): threads 8",
@@ -158,6 +158,8 @@ def test_verbose_says_where_each_value_comes_from(
         "--ubatch-size 33: the command line",
         "--threads 8: profile laptop",
         "--flash-attn auto: default",
+        "-o branch.budget 0.3: config.toml",
+        "-o branch.horizon 5: the command line",
     ):
         assert line in told
 

@@ -206,10 +206,17 @@ def set_from_profile(context: click.Context, profile: Profile) -> None:
 
 def with_changes(given: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
     """Changes of the preset's keys: the profile's, then config.toml's, then those that were given."""
+    return tuple(change for _told, changes in _layers(given) for change in changes)
+
+
+def _layers(given: tuple[tuple[str, str], ...]) -> Iterator[tuple[str, tuple[tuple[str, str], ...]]]:
+    """Where changes come from, and which: a later one counts."""
     context = click.get_current_context()
     profile, _names = context.meta.get(_PROFILE, (None, ()))
-    lowest = profile.changes if profile and not source("preset").rank else ()
-    return (*lowest, *context.meta.get(_FILE_CHANGES, ()), *given)
+    if profile and not source("preset").rank:
+        yield f"profile {profile.name}", profile.changes
+    yield "config.toml", context.meta.get(_FILE_CHANGES, ())
+    yield source(_CHANGES).told, given
 
 
 # --- what counts --------------------------------------------------------------------------------------
@@ -255,7 +262,11 @@ def say_sources() -> None:
         chosen = ", ".join(f"{name} {value}" for name, value in profile.values.items())
         logger.debug("profile %s (%s): %s%s", profile.name, profile.told, chosen, changes)
     for option in _options(context.command):
-        if option.name in context.params:
+        if option.name == _CHANGES:
+            for told, changed in _layers(context.params[_CHANGES]):
+                for key, text in changed:
+                    logger.debug("-o %s %s: %s", key, text, told)
+        elif option.name in context.params:
             value = context.params[option.name]
             logger.debug("--%s %s: %s", _long_names(option)[0], value, source(option.name).told)
 
