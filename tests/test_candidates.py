@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from test_corrections import write_letters
 
 from entropix_edge.config import EngineConfig, GenerationConfig
 from entropix_edge.engine import Engine
 from entropix_edge.errors import ConfigError, ContextError
 from entropix_edge.sessions import Deliberation, VotingConfig
+from entropix_edge.text import extract
 from entropix_edge.types import CandidateEvent, FinishReason, TokenEvent
 
 ANYTHING = tuple("abcdefghijklmnopqrstuvwxyz 0123456789")
@@ -27,9 +29,10 @@ def engine(tiny_model: Path) -> Iterator[Engine]:
         yield opened
 
 
-def deliberate(engine: Engine, voting: VotingConfig, answers: dict[str, str] | None = None) -> Deliberation:
-    tokens = engine.tokenize_prompt("ab", raw=True)
-    return Deliberation(engine, tokens, CONFIG, voting, (lambda text: text[:1] or None) if answers is None else None)
+def deliberate(
+    engine: Engine, voting: VotingConfig, answer_of: Callable[[str], str | None] = lambda text: text[:1] or None
+) -> Deliberation:
+    return Deliberation(engine, engine.tokenize_prompt("ab", raw=True), CONFIG, voting, answer_of)
 
 
 def test_a_candidate_is_what_the_engine_would_have_said_alone(engine: Engine) -> None:
@@ -70,7 +73,7 @@ def test_the_same_seed_says_the_same(engine: Engine) -> None:
 
 
 def test_without_answers_the_most_confident_candidate_is_kept(engine: Engine) -> None:
-    with deliberate(engine, VotingConfig(candidates=4, early_stopping=False), answers={}) as deliberation:
+    with deliberate(engine, VotingConfig(candidates=4, early_stopping=False), lambda _: None) as deliberation:
         deliberation.reply()
         finished = [vote for vote in deliberation.votes if vote.finish is FinishReason.STOP]
         best = max(finished or deliberation.votes, key=lambda vote: vote.confidence)
@@ -118,6 +121,28 @@ def test_two_more_are_generated_while_no_answer_is_two_votes_ahead(engine: Engin
         votes = deliberation.votes
     assert [vote.finish for vote in votes] == [FinishReason.STOP] * used
     assert len(votes) == used
+
+
+@pytest.mark.parametrize(("letters", "kind"), [("0123456789", "last-number"), ("abc", "exact"), ("abcĠĊ", None)])
+def test_by_which_answers_candidates_vote_is_seen_from_them(
+    tmp_path_factory: pytest.TempPathFactory, letters: str, kind: str | None
+) -> None:
+    """A model that writes nothing but these letters, up to a semicolon."""
+    path = write_letters(tmp_path_factory.mktemp("letters"), f"{letters};")
+    with Engine.open(path, EngineConfig(ctx_size=1024, sequences=2, threads=1, attention="off")) as engine:
+        tokens = engine.tokenize_prompt("ab", raw=True)
+        config = replace(CONFIG, n_predict=400, stop=(";",))
+        with Deliberation(engine, tokens, config, VotingConfig()) as deliberation:
+            assert deliberation.detects
+            assert deliberation.kind is None
+            reply = deliberation.reply()
+            finished = [each for each in deliberation.votes if each.finish is FinishReason.STOP]
+            texts = [each.text for each in deliberation.replies if each.finish_reason is FinishReason.STOP]
+            assert len(finished) > 1
+            assert deliberation.kind == kind
+            assert [vote.answer for vote in finished] == [kind and extract(text, kind) for text in texts]
+        told = [event for event in reply.side_events if isinstance(event, CandidateEvent)]
+        assert [each.answer for each in told] == [vote.answer for vote in deliberation.votes]
 
 
 @pytest.mark.parametrize("second", range(4))

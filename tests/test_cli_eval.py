@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from test_corrections import write_sums
+from test_corrections import write_letters, write_sums
 
 from entropix_edge.cli import generate, run
 from entropix_edge.cli.parameters import with_optional_numbers
@@ -241,3 +241,26 @@ def test_without_a_number_eight_candidates_are_the_most(tiny_model: Path, capsys
     assert len(json.loads(capsys.readouterr().out)["candidates"]) == 8, "they are cut, and none has a vote"
     assert run([*base, "hello", "--deliberate=4", "--answer", "regex:(?s)(.*)"]) == 0
     assert len(json.loads(capsys.readouterr().out)["candidates"]) == 4
+
+
+def test_the_kind_of_answer_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Once, on standard error, where it was detected; standard output is the reply and nothing else."""
+    base = ["generate", "-m", str(write_letters(tmp_path, "0123456789;")), *("-c", "512", "-t", "1", "-s", "1")]
+    base += ["--raw", "--stop", ";", "ab", "--deliberate"]
+    assert run(base) == 0
+    out, error = capsys.readouterr()
+    assert "candidate" not in out
+    assert error.count("Voting on the last number of each candidate; --answer says otherwise") == 1
+    assert "of up to" not in error, "it is no terminal"
+    assert run([*base, "--answer", "exact"]) == 0
+    assert "Voting on" not in capsys.readouterr().err
+    base[2] = str(write_letters(tmp_path, "aĠĊ;"))
+    assert run(base) == 0
+    assert "The candidates share no kind of answer" in capsys.readouterr().err
+
+
+def test_candidates_that_are_cut_share_nothing_that_could_be_said(
+    tiny_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["generate", "-m", str(tiny_model), *("-c", "256", "-t", "1", "-n", "2", "hello", "--deliberate")]) == 0
+    assert "answer" not in capsys.readouterr().err

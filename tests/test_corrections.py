@@ -163,10 +163,15 @@ def test_a_check_is_asked_for_or_not() -> None:
 
 def write_sums(folder: Path) -> Path:
     """A model that writes nothing but sums."""
+    return write_letters(folder, "0123456789*=;")
+
+
+def write_letters(folder: Path, letters: str) -> Path:
+    """A model that writes nothing but these letters."""
     weights = tiny_gguf.random_weights(tiny_gguf.Shape(), sharpness=0.5)
-    allowed = {tiny_gguf.TOKENS.index(letter) for letter in "0123456789*=;"}
+    allowed = {tiny_gguf.TOKENS.index(letter) for letter in letters}
     weights["output.weight"][[token for token in range(tiny_gguf.N_VOCAB) if token not in allowed]] = -0.0
-    return tiny_gguf.write_llama(folder / "sums.gguf", weights=weights)
+    return tiny_gguf.write_llama(folder / "letters.gguf", weights=weights)
 
 
 @pytest.fixture(scope="module")

@@ -30,9 +30,10 @@ from .options import (
 )
 from .profiles import profile_option
 from .prompts import PromptOptions, gather_prompt
-from .reply_record import reply_record, said_to_wait, with_alternatives
+from .reply_record import reply_record, with_alternatives
 from .session import Session, fetch
 from .verdict import Verdict, VerdictOptions
+from .waiting import said_to_wait
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -257,7 +258,8 @@ class _Run:
             stack.callback(self._stream.close)
             trace = self._open_trace(stack)
             stack.callback(self._finish_trace, trace)
-            for event in said_to_wait(self._stream.everything(), self._options.candidates.deliberate, whole=waits):
+            most = self._options.candidates.deliberate
+            for event in said_to_wait(self._stream.everything(), self._stream, most, whole=waits):
                 if trace:
                     trace.write(with_alternatives(event, self._output.alternatives))
                 if isinstance(event, TokenEvent) and not as_json:

@@ -278,8 +278,8 @@ class CandidateOptions(NamedTuple):
         click.option(
             "--answer",
             metavar="EXTRACTOR",
-            help="With --deliberate: replies with the same answer vote together. "
-            "last-number, choice, exact or regex:PATTERN. Default: confidence alone decides.",
+            help="With --deliberate: by which answers the replies vote. "
+            "last-number, choice, exact, code or regex:PATTERN. Default: what most of them have is detected.",
         ),
     ]
 
@@ -305,8 +305,11 @@ class CandidateOptions(NamedTuple):
 
         return VotingConfig(candidates=self.deliberate)
 
-    def answer_of(self, text: str) -> str | None:
-        """The answer in a reply by which it votes."""
+    @property
+    def answer_of(self) -> "Callable[[str], str | None] | None":
+        """The answer in a reply by which it votes; None where it is to be detected."""
+        if self.answer is None:
+            return None
         from ..text import extract
 
-        return extract(text, self.answer) if self.answer else None
+        return functools.partial(extract, extractor=self.answer)

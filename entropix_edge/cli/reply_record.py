@@ -1,4 +1,4 @@
-"""A reply as commands show it: while it is waited for, and as one JSON object."""
+"""A reply as one JSON object."""
 
 from __future__ import annotations
 
@@ -6,33 +6,10 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from ..types import CandidateEvent, TokenEvent
-from .console import console
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from ..engine import Engine, Reply
     from ..types import Event
-
-
-def said_to_wait(events: Iterator[Event], candidates: int | None, *, whole: bool = False) -> Iterator[Event]:
-    """A stream's events; while nothing of them is shown, that is said.
-
-    Args:
-        events: of the reply; while several candidates are generated there are none.
-        candidates: how many at most; None for a single reply.
-        whole: nothing is shown before the reply is whole.
-    """
-    if whole:
-        what = f"up to {candidates} candidates" if candidates else "a reply, to see how likely it is right"
-        with console().status(f"Generating {what}"):
-            yield from events
-    elif candidates:
-        with console().status(f"Generating up to {candidates} candidates"):
-            first = next(events, None)
-        if first is not None:
-            yield first
-    yield from events
 
 
 def with_alternatives(event: Event, most: int) -> Event:

@@ -11,8 +11,9 @@ from ..sessions import as_messages, as_texts
 from ..types import FinishReason, TokenEvent
 from .console import console, plain, saying, wants_colour
 from .escalation import Second
-from .reply_record import reply_record, said_to_wait
+from .reply_record import reply_record
 from .verdict import Verdict
+from .waiting import said_to_wait
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -150,7 +151,8 @@ class Talk:
         turn, held = None, list[TokenEvent]()
         waits = self.options.verdict.threshold is not None
         try:
-            for event in said_to_wait(pending.everything(), self.options.candidates.deliberate, whole=waits):
+            most = self.options.candidates.deliberate
+            for event in said_to_wait(pending.everything(), pending.stream, most, whole=waits):
                 if isinstance(event, TokenEvent):
                     held.append(event) if waits else printer.write(event)
                 if self.interrupt():

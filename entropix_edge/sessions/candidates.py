@@ -11,12 +11,14 @@ import math
 import secrets
 from collections import defaultdict
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from ..confidence import vote_features
 from ..config import DEFAULT_CANDIDATES, MOST_CANDIDATES
 from ..errors import ContextError, Hint
 from ..ranges import set_number
+from ..text import detect, extract
 from ..types import CandidateEvent, ConfidenceEvent, FinishReason, TokenEvent
 
 if TYPE_CHECKING:
@@ -122,7 +124,11 @@ class Deliberation:
             checked in all of them, or in none.
         voting: how many candidates, and how to choose.
         answer_of: the answer in a candidate's text, None where it has none. Candidates with the same answer vote
-            together; without this function confidence alone decides.
+            together. Without this function the kind of answer is detected from the candidates; where they have none in
+            common, confidence alone decides.
+
+    Attributes:
+        kind: the extractor of the answers, where they were detected; None until then, or where there are none.
 
     Raises:
         PromptError: the prompt does not fit.
@@ -143,6 +149,7 @@ class Deliberation:
         self._tokens = tuple(tokens)
         self._voting = voting
         self._answer_of = answer_of
+        self.kind: str | None = None
         at_once = min(voting.first_wave, engine.sequences)
         cells = min(engine.context.room, engine.context.n_ctx // at_once)
         check = bool(engine.fits.preset_of(config).check.arithmetic)
@@ -150,6 +157,11 @@ class Deliberation:
         self._candidates: list[_Candidate] = []
         self._events = self._chosen_events()
         self._start(voting.first_wave)
+
+    @property
+    def detects(self) -> bool:
+        """Whether nobody said by which answers the candidates vote."""
+        return self._answer_of is None or self.kind is not None
 
     @property
     def votes(self) -> list[Vote]:
@@ -185,11 +197,18 @@ class Deliberation:
             candidate.read(self._answer_of)
         if any(candidate.finish is None for candidate in self._candidates):
             return False
+        self._detect_kind()
         if any(candidate.finish is FinishReason.CANCELLED for candidate in self._candidates) or self._is_decided():
             return True
         missing = min(self._voting.candidates - len(self._candidates), self._voting.first_wave)
         self._start(missing)
         return not missing
+
+    def steps(self) -> Iterator[None]:
+        """Generate until the choice is made, with a pause before each decode."""
+        while not self.advance():
+            yield
+            self._engine.step()
 
     def everything(self) -> Iterator[Event]:
         """The events of the candidate that was chosen, after one for each candidate; called again, the rest."""
@@ -202,8 +221,8 @@ class Deliberation:
 
     def reply(self) -> Reply:
         """The chosen candidate's reply, with what all cost, and every candidate among its side events."""
-        while not self.advance():
-            self._engine.step()
+        for _ in self.steps():
+            pass
         best = self._best()
         chosen = best.stream.reply()
         candidates = tuple(
@@ -253,6 +272,17 @@ class Deliberation:
             if number and config.sampler == "entropix":  # its own candidates are too much alike to vote
                 config = replace(config, sampler="temperature")
             self._candidates.append(_Candidate(self._engine.stream_tokens(self._tokens, config)))
+
+    def _detect_kind(self) -> None:
+        """Find out by which answers the candidates can vote, and let those that have finished vote."""
+        finished = [candidate for candidate in self._candidates if candidate.finished]
+        if self._answer_of or not finished:
+            return
+        self.kind = detect([candidate.stream.text for candidate in finished])
+        if self.kind:
+            self._answer_of = partial(extract, extractor=self.kind)
+            for candidate in finished:
+                candidate.answer = self._answer_of(candidate.stream.text)
 
     def _ballots(self) -> dict[str, list[_Candidate]]:
         ballots: dict[str, list[_Candidate]] = defaultdict(list)

@@ -134,6 +134,11 @@ def _number(text: str) -> Found | None:
     return Found(_plain(numbers[-1]), *numbers[-1].span()) if numbers else None
 
 
+def announces_number(text: str) -> bool:
+    """Whether a number is announced as the answer, in one of the ways that `last-number` knows."""
+    return any(_NUMBER.search(said.group(1)) for pattern in _BEFORE_ANSWER for said in pattern.finditer(text))
+
+
 def _plain(number: re.Match[str]) -> str:
     """Without thousands' commas, trailing zeros and an exponent."""
     if number["over"]:

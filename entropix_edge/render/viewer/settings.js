@@ -52,7 +52,7 @@ class Settings {
     if (field.name === "max_tokens") return String(defaults.n_predict);
     if (field.name === "preset") return `${defaults.preset.name} (the server's)`;
     if (field.name === "sampler") return `${defaults.sampler} (the server's)`;
-    return field.name === "answer" ? "nothing: the surest is taken" : "";
+    return field.name === "answer" ? "what most of them have" : "";
   }
 
   set(name, value) {
