@@ -63,14 +63,15 @@ class Terminal:
         """Type as somebody does."""
         os.write(self._leader, text.encode())
 
-    def see(self, text: str) -> str:
+    def see(self, text: str | re.Pattern[str]) -> str:
         """Wait until a text was written; comes back what was written before it since the last time, and the text."""
+        pattern = re.compile(re.escape(text)) if isinstance(text, str) else text
         deadline = time.monotonic() + _PATIENCE
         while True:
             written = _ESCAPES.sub("", self.raw)
-            at = written.find(text, self._seen)
-            if at >= 0:
-                before, self._seen = self._seen, at + len(text)
+            found = pattern.search(written, self._seen)
+            if found:
+                before, self._seen = self._seen, found.end()
                 return written[before : self._seen]
             left = deadline - time.monotonic()
             if left < 0 or not self._read(left):

@@ -426,7 +426,7 @@ def command(model: Path, *arguments: str) -> list[str]:
 def test_ctrl_c_keeps_what_was_measured(form: str, row: str, tiny_model: Path, compiled: None) -> None:
     """Pressed when the prompts are measured, and of some seconds' generation a part."""
     process = subprocess.Popen(
-        command(tiny_model, "-n", "400", "-r", "300", "-o", form),
+        command(tiny_model, "-n", "60", "-r", "1000", "-o", form),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

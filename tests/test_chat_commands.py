@@ -469,7 +469,7 @@ def test_statistics_follow_where_they_are_wanted(do: Do) -> None:
 
 def test_options_that_can_be_set_are_the_commands_own(shell: Shell) -> None:
     names = {parameter.name for parameter in chat.command.params if isinstance(parameter, click.Option)}
-    flags = {"verbose", "quiet", "think", "nothink", "thoughts"}
+    flags = {"verbose", "quiet", "nowordwrap", "think", "nothink", "thoughts"}
     assert set(shell.settings.names(shell.talk.options)) - flags <= names
 
 

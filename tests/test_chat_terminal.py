@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,11 +16,13 @@ from terminals import Terminal
 from test_confidence import NUMBERS, write_fits
 from test_conversation import ascii_weights
 
+from entropix_edge.render import visible
 from entropix_edge.sessions import SavedConversation
 from entropix_edge.types import FinishReason
 
 COMMAND = [sys.executable, "-m", "entropix_edge"]
 READY = "for help)"  # of what stands where something may be typed
+SOME = re.compile(r"\n\S{40}")  # of a reply that takes long
 
 
 @pytest.fixture(scope="module")
@@ -153,11 +154,30 @@ def test_what_may_follow_is_listed_above_the_line(command: list[str]) -> None:
         terminal.see("tiny.gguf, 512 tokens of context")
 
 
+def test_lines_break_between_words_where_that_is_wanted(command: list[str], tmp_path: Path) -> None:
+    weights = tiny_gguf.random_weights(tiny_gguf.Shape(), sharpness=2.0)
+    letters = {tiny_gguf.TOKENS.index(letter) for letter in "abcdeĠ"}
+    weights["output.weight"][[token for token in range(tiny_gguf.N_VOCAB) if token not in letters]] = 0
+    command[command.index("chat") + 1] = str(tiny_gguf.write_llama(tmp_path / "wordy.gguf", weights=weights))
+    with Terminal([*command, "-n", "200", "--color", "never"], columns=40) as terminal:
+        terminal.see(READY)
+        for setting in ("/set wordwrap", "/set nowordwrap"):
+            terminal.type(f"{setting}\r")
+            terminal.see("lines")
+            terminal.see(READY)
+            terminal.type("hello\r")
+            terminal.see("hello\n")
+            shown = terminal.see("tokens/s")
+            text = visible(last(tmp_path).turns[-1].text)
+            assert (text in shown) == (setting == "/set nowordwrap")
+            assert text.replace("\n", " ") in shown.replace("\n", " ")
+
+
 def test_an_interrupt_stops_the_reply_and_a_second_leaves(endless: list[str], tmp_path: Path) -> None:
     with Terminal(endless) as terminal:
         terminal.see(READY)
         terminal.type("hello\r")
-        time.sleep(0.5)
+        terminal.see(SOME)
         terminal.type("\x03")
         terminal.see("(stopped; /more goes on)")
         terminal.see(READY)
@@ -203,7 +223,7 @@ def test_a_kill_in_a_reply_leaves_what_was_said_before(command: list[str], endle
         terminal.see(">>> hello")
         terminal.see(READY)
         terminal.type("Why?\r")
-        time.sleep(0.5)
+        terminal.see(SOME)
         terminal.process.send_signal(signal.SIGKILL)
         assert terminal.code() == -signal.SIGKILL
     assert turns(tmp_path) == ["hello"]

@@ -58,6 +58,13 @@ class ChatOptions(NamedTuple):
     no_save: Annotated[
         bool, click.option("--no-save", is_flag=True, help="Keep neither the conversation nor what was typed.")
     ]
+    wordwrap: Annotated[
+        bool,
+        click.option(
+            "--wordwrap/--nowordwrap",
+            help="Break a reply's lines between words in a terminal, which then copies these line breaks too.",
+        ),
+    ]
     color: Annotated[Literal["auto", "always", "never"], color_option]
     stats: Annotated[bool, click.option("--stats", is_flag=True, help="Print statistics after each reply.")]
 
@@ -84,7 +91,18 @@ def command(
     In a terminal, /help lists what can be typed. Otherwise each line of standard input is a question, and standard
     output is the replies and nothing else. Every conversation is kept in the user's data folder as it goes on.
     """
-    options = Options(model, engine, attention, sampling, candidates, verdict, chat.color, "show", chat.stats)
+    options = Options(
+        model,
+        engine,
+        attention,
+        sampling,
+        candidates,
+        verdict,
+        color=chat.color,
+        thoughts="show",
+        wordwrap=chat.wordwrap,
+        stats=chat.stats,
+    )
     candidates.check()
     verdict.check(offline=model.offline)
     options.generation_config(load_preset)  # what is wrong there is said before the model is loaded
@@ -184,7 +202,7 @@ def _listen(talk: Talk) -> int:
         turn = talk.ask(question) if question.strip() else None
         if turn and turn.finish_reason is FinishReason.CONTEXT:
             logger.warning("the context is full: the reply ends at its %d tokens", talk.engine.context.room)
-        if talk.stopped:
+        if talk.stopped or talk.interrupt():  # in the reply, or just after it
             return EXIT_INTERRUPTED
 
 

@@ -25,8 +25,6 @@ _OTHER_NAMES = {
 }
 _NOT_HERE = {
     "format": "replies are plain text",
-    "wordwrap": "the terminal wraps lines",
-    "nowordwrap": "the terminal wraps lines",
     "history": "what is typed is kept, but with --no-save",
     "nohistory": "start `chat` with --no-save",
     "repeat_penalty": "the preset's own guard ends loops: see loop.span, loop.repeats and loop.bans",
@@ -37,6 +35,8 @@ _NOT_HERE = {
 _FLAGS: dict[str, tuple[dict[str, Any], str]] = {
     "verbose": ({"stats": True}, "statistics follow each reply"),
     "quiet": ({"stats": False}, "no statistics"),
+    "wordwrap": ({"wordwrap": True}, "lines break between words, and are copied with these line breaks"),
+    "nowordwrap": ({"wordwrap": False}, "the terminal breaks lines"),
 }
 _CHOICES = {"color": ("auto", "always", "never"), "thoughts": ("show", "fold")}
 THINKING = {"think": True, "nothink": False}

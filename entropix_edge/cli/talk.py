@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -43,6 +44,7 @@ class Options(NamedTuple):
     verdict: VerdictOptions
     color: Literal["auto", "always", "never"]
     thoughts: Literal["show", "fold"]
+    wordwrap: bool
     stats: bool
 
     def engine_config(self) -> EngineConfig:
@@ -140,13 +142,16 @@ class Talk:
         """Show a reply as it comes; keep its turn, however it ends."""
         from ..render import TextPrinter
         from ..render.thoughts import Thoughts
+        from ..render.wrap import WordWrap
 
+        terminal = sys.stdout.isatty()
         printer = TextPrinter(
             sys.stdout,
             colour=wants_colour(self.options.color),
-            terminal=sys.stdout.isatty(),
+            terminal=terminal,
             thoughts=Thoughts(begun=self._begins_in_thought(pending)),
             folded=self.options.thoughts == "fold",
+            wrap=WordWrap(_columns) if terminal and self.options.wordwrap else None,
         )
         turn, held = None, list[TokenEvent]()
         waits = self.options.verdict.threshold is not None
@@ -219,4 +224,10 @@ class Talk:
         return reply_record(self.engine, turns[-1].reply, startup_seconds=self._startup, alternatives=ALTERNATIVES)
 
 
+def _columns() -> int:
+    """How wide the terminal is; without end where it does not say."""
+    return shutil.get_terminal_size((_UNKNOWN, 0)).columns
+
+
+_UNKNOWN = 2**20
 _TAG_TOKENS = 8  # at most, with what may stand after it

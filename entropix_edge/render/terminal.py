@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, TextIO
 from ..types import Origin, Strategy
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from rich.text import Text
 
     from ..types import TokenEvent
     from .thoughts import Thoughts
+    from .wrap import WordWrap
 
 # rich is imported where something is drawn: most output is plain text, and it takes 20 ms and 2 MiB
 STYLES = {
@@ -54,6 +57,7 @@ class TextPrinter:
         terminal: make control characters visible instead of sending them.
         thoughts: tells the model's thoughts from the rest.
         folded: leave thoughts out, but for how long they were.
+        wrap: breaks lines between words; None leaves that to the terminal.
     """
 
     def __init__(
@@ -64,12 +68,14 @@ class TextPrinter:
         terminal: bool,
         thoughts: Thoughts | None = None,
         folded: bool = False,
+        wrap: WordWrap | None = None,
     ) -> None:
         self._stream = stream
         self._colour = colour
         self._terminal = terminal
         self._thoughts = thoughts
         self._folded = folded
+        self._wrap = wrap
         self._hidden = 0  # characters of thoughts that were left out
         self._last = "\n"
 
@@ -87,6 +93,8 @@ class TextPrinter:
         for text, is_thought in self._thoughts.flush() if self._thoughts else ():
             self._part(text, is_thought, "")
         self._unfold()
+        if self._wrap:
+            self._send(self._wrap.flush())
         if self._last != "\n":
             self._stream.write("\n")
         self._stream.flush()
@@ -109,7 +117,11 @@ class TextPrinter:
     def _put(self, text: str, style: str) -> None:
         shown = visible(text) if self._terminal else text
         self._last = shown[-1]
-        self._stream.write(coloured(shown, style) if self._colour and style else shown)
+        self._send(self._wrap.put(shown, style) if self._wrap else [(shown, style)])
+
+    def _send(self, parts: Iterable[tuple[str, str]]) -> None:
+        for text, style in parts:
+            self._stream.write(coloured(text, style) if self._colour and style else text)
 
 
 def visible(text: str) -> str:
