@@ -92,7 +92,10 @@ def write_whole(target: Path, parts: Iterable[bytes], *, durable: bool = True) -
     target = Path(os.path.realpath(target))
     mode = _mode_of(target)
     partial = target.with_name(f".entropix-edge-{os.urandom(8).hex()}.part")
-    handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(target)) from error  # who reads it knows nothing of the other
     try:
         with os.fdopen(handle, "wb") as file:
             if mode is not None:

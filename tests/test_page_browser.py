@@ -283,6 +283,10 @@ def test_a_hostile_trace_runs_nothing(page: Opened, tmp_path: Path) -> None:
         ("{}\n", "not a trace"),
         ('{"format": "entropix-edge trace 9"}\n', "reads up to 1"),
         ('{"model": "x"}\n[]\n', "line 2 is not a trace event"),
+        (
+            '{"model": "x"}\n{"index": 0, "token_id": 1, "origin": "sampled", "metrics": {"entropy": 1e308}}\n',
+            "line 2 is not a trace event",
+        ),
     ],
 )
 def test_a_file_that_is_no_trace_is_refused(page: Opened, tmp_path: Path, content: str, message: str) -> None:

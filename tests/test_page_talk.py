@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from browsers import Opened, chromium, opened
+from browsers import Opened, chromium, opened, package
 from serving import Served, endless_model, serving
 
 from entropix_edge import EngineConfig
@@ -98,6 +98,31 @@ def test_messages_that_do_not_fit_are_refused_with_a_way_out(page: Opened) -> No
     page.faults.clear()  # the browser names the refused request
 
 
+def test_a_tooltip_goes_with_its_reply(page: Opened) -> None:
+    page.ask(seed=1, max_tokens=8, sampler="greedy")
+    place = next(place for place, text in enumerate(page.texts) if text.strip())
+    page.page.locator(".t").nth(place).hover()
+    assert page.page.locator(".tip").is_visible()
+    page.page.get_by_role("button", name="New", exact=True).press("Enter")
+    page.page.wait_for_selector(".tip", state="hidden")
+
+
+def test_settings_outlive_a_reload(page: Opened) -> None:
+    page.page.click("summary:has-text('Settings')")
+    page.page.fill("#setting-temperature", "0.3")
+    page.page.select_option("#setting-sampler", "greedy")
+    page.page.reload()
+    page.page.wait_for_selector("#question")
+    assert page.page.input_value("#setting-temperature") == "0.3"
+    assert page.page.input_value("#setting-sampler") == "greedy"
+
+
+def test_each_line_is_a_stop_text(page: Opened) -> None:
+    asked = bodies_of(page)
+    page.ask(seed=1, max_tokens=4, stop="END\n\n\\n\\n\na\\\\n")
+    assert asked[0]["stop"] == ["END", "\n\n", "a\\n"]
+
+
 # --- keys ---------------------------------------------------------------------------------------------
 
 
@@ -155,6 +180,18 @@ def test_a_reply_is_kept_as_it_was_written(page: Opened) -> None:
     page.page.keyboard.press("Escape")
     assert page.page.locator(".rewrite").count() == 0
     assert page.page.locator(".reply").count() == 2
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_checker_of_accessibility_finds_nothing_while_one_writes(browser: Any, served: Served, scheme: str) -> None:
+    axe = package("axe_playwright_python.sync_playwright").Axe()
+    with opened(browser, f"{served.url}/", color_scheme=scheme) as page:
+        page.ask(seed=1, max_tokens=30, temperature=2, sampler="temperature")
+        page.page.click("summary:has-text('Conversations')")
+        page.page.click(".edit")
+        page.press("Edit")
+        found = axe.run(page.page).response["violations"]
+        assert not [(each["id"], [node["html"] for node in each["nodes"]][:2]) for each in found]
 
 
 # --- what is kept -------------------------------------------------------------------------------------

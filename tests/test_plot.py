@@ -290,6 +290,17 @@ def test_a_strangers_text_cannot_break_a_picture(tmp_path: Path) -> None:
     assert "<img src=x" in text_of(tmp_path / "out.svg")
 
 
+@pytest.mark.parametrize("to", [[], ["--out", "a.svg"], ["--out", "a.html"]])
+def test_what_cannot_have_been_measured_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], to: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = write(tmp_path / "t.jsonl", [token(0), token(1, point=(1e308, 3.0))])
+    assert plot(path, *to) == 2
+    said = "t.jsonl: the entropy of token 1 is 1e+308: it must be from 0 to 64"
+    assert said in capsys.readouterr().err
+
+
 def test_a_picture_goes_to_standard_output(trace: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     assert plot(trace, "--out", "-", "--format", "png") == 0
     sys.stdout.flush()
@@ -353,6 +364,7 @@ def test_an_empty_trace_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixtur
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--out", "none/x.svg"], "/none/x.svg: No such file or directory"),
         (["--out", "x.gif"], "--out x.gif names no format: end it in .svg, .png, .pdf, .html, or give --format"),
         (["--format", "svg"], "--format svg is of a file: name one with --out, - for standard output"),
         (
@@ -404,6 +416,7 @@ def test_recordings_are_drawn(tmp_path: Path, chart: str) -> None:
     [
         ([SMALL, "--chart", "reliability"], "name the policy whose answers are meant"),
         ([SMALL, "--chart", "reliability", "--policy", "greedy"], "name the extractor"),
+        ([SMALL, "--chart", "coverage", *OF_GREEDY[:2], "--extractor", "guess"], "'guess' is not known"),
         ([SMALL, "--chart", "escalation", "--policy", "greedy"], "--escalate FILE"),
         ([SMALL, "--chart", "escalation", "--escalate", LARGE], "it must be one of those in the recording, greedy"),
         ([EVALUATION, "--chart", "coverage"], "has no candidates"),
@@ -421,6 +434,13 @@ def test_an_evaluation_is_not_for_the_terminal(capsys: pytest.CaptureFixture[str
     for arguments in ([], ["--out", str(tmp_path / "a.html")]):
         assert plot(EVALUATION, *arguments) == 2
         assert "is no trace: it is drawn as a picture" in capsys.readouterr().err
+
+
+def test_another_text_is_no_calibration(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = tmp_path / "README.md"
+    path.write_text("# A title\n", "utf-8")
+    assert plot(path) == 2
+    assert "README.md is not a trace" in capsys.readouterr().err
 
 
 def test_a_damaged_evaluation_names_its_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

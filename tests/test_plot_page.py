@@ -10,7 +10,16 @@ import pytest
 from browsers import PATIENCE, chromium
 from test_plot import HAPPENED, plot, token, write
 
-from entropix_edge.types import Alternative, BranchEvent, CandidateEvent, CorrectionEvent, Event, RewindEvent
+from entropix_edge.types import (
+    Alternative,
+    BranchEvent,
+    CandidateEvent,
+    ConfidenceEvent,
+    CorrectionEvent,
+    Event,
+    FinishReason,
+    RewindEvent,
+)
 
 EVIL = [
     "</script><script>document.title='owned'</script>",
@@ -69,6 +78,21 @@ def test_several_traces_are_chosen_from(page: Any, tmp_path: Path) -> None:
     assert page.locator(".t").all_text_contents() == ["one"]
     page.locator("header select").select_option(label="second.jsonl")
     assert page.locator(".t").all_text_contents() == ["two", " more"]
+    assert page.faults == []
+
+
+def test_a_probability_names_the_least_sure_tokens_of_the_answer(page: Any, tmp_path: Path) -> None:
+    others = (Alternative(7, "36", -0.9), Alternative(8, "38", -1.2), Alternative(9, "40", -9.0))
+    events: list[Event] = [
+        token(0, "It is "),
+        token(1, "36", alternatives=others),
+        token(2, ".", finish_reason=FinishReason.STOP),
+        ConfidenceEvent(2, "probability", 0.62, "36", 295, (1,)),
+    ]
+    opened(page, write(tmp_path / "t.jsonl", events), out=tmp_path / "t.html")
+    told = page.locator(".summary .confidence").inner_text()
+    assert "62 % likely to be right" in told
+    assert "fitted to 295 answers of its kind. Least sure of “36” (also “38” 30 %)." in told
     assert page.faults == []
 
 

@@ -162,6 +162,7 @@ def changed(**values: Any) -> str:
         (changed(logprob=[]), "logprob is []: it must be a number"),
         (changed(metrics=[1, 2]), "metrics is [1, 2]: it must be an object"),
         (changed(metrics={"entropy": 1}), "varentropy is missing"),
+        (changed(logprob=-(10**400)), "logprob is too great: it must be a number up to 1.8e308"),
         (changed(strategy="hope"), "strategy is 'hope': it must be one of argmax, branch,"),
         (changed(strategy={}), "strategy is {}: it must be one of argmax, branch,"),
         (changed(finish_reason="bored"), "finish_reason is 'bored': it must be one of stop, length,"),

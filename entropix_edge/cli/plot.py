@@ -195,7 +195,8 @@ def _what(path: Path) -> str:
         from ..evaluation.calibration import is_record
 
         return "calibration" if is_record(path) else "evaluation"
-    return "calibration" if begin.lstrip()[:1] in (b"#", b"[") or path.suffix == ".toml" else "trace"
+    toml = path.suffix == ".toml" or (path.suffix == "" and begin.lstrip()[:1] in (b"#", b"["))
+    return "calibration" if toml else "trace"
 
 
 def _chart(options: PlotOptions, what: str) -> str:

@@ -12,6 +12,7 @@ from ..render import charts
 from ..render.canvas import new_axes, new_figure
 from ..storage import LogFormat, read_log
 from ..strategy import load_preset, read_fitted, thresholds
+from ..text import check_extractor
 from .calibration import DECILES, deciles, fit, is_record, read_deciles, read_record
 from .comparison import compare
 from .escalation import escalate
@@ -118,6 +119,7 @@ def _probabilities(
     kind = recorded.source.get("extractor") or extractor
     if kind is None:
         raise ConfigError("the recording does not say of which kind its answers are: name the extractor")
+    check_extractor(str(kind))
     return left_out(recorded.answers, str(kind))
 
 

@@ -12,6 +12,7 @@ from string import Template
 from typing import TYPE_CHECKING, Any
 
 from ..strategy import describe_table
+from .steps import check_metrics
 from .trace import as_record, finite
 
 if TYPE_CHECKING:
@@ -53,7 +54,12 @@ def trace_page(traces: Sequence[tuple[str, Trace]]) -> str:
 
     Args:
         traces: each with a name to be shown.
+
+    Raises:
+        ConfigError: a trace holds what cannot have been measured.
     """
+    for name, trace in traces:
+        check_metrics(trace, name)
     data = {
         "table": describe_table(),
         "traces": [

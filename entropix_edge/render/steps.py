@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from .trace import Trace
 
 CORRECTED = "corrected"
+_GREATEST = {"entropy": 64, "varentropy": 4096}  # bits and bits²: more than any vocabulary gives
+_ROUNDING = 1e-3
 
 
 class Step(NamedTuple):
@@ -42,12 +44,27 @@ def steps(trace: Trace, name: str) -> list[Step]:
         name: what the error calls it.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: there is none, or a metric that cannot have been measured.
     """
+    check_metrics(trace, name)
     found = [_step(token) for token in trace.tokens if token.token_id is not None]
     if not found:
         raise ConfigError(f"{name} has no token: there is nothing to draw")
     return found
+
+
+def check_metrics(trace: Trace, name: str) -> None:
+    """Refuse what cannot have been measured, and cannot be drawn. Infinities are drawn as nothing.
+
+    Raises:
+        ConfigError: naming the token.
+    """
+    for token in trace.tokens:
+        for (quantity, greatest), value in zip(_GREATEST.items(), token.metrics or (), strict=False):
+            if isinstance(value, float) and math.isfinite(value) and not -_ROUNDING <= value <= greatest:
+                raise ConfigError(
+                    f"{name}: the {quantity} of token {token.index} is {value:.3g}: it must be from 0 to {greatest}"
+                )
 
 
 def _step(token: TokenEvent) -> Step:

@@ -280,7 +280,10 @@ _SCALARS = {int: "a whole number", float: "a number", str: "a text", bool: "true
 
 def _scalar(name: str, value: Any, kind: type) -> Any:
     if kind is float and (type(value) is int or value in ("inf", "-inf", "nan")):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError as error:
+            raise ValueError(f"{name} is too great: it must be a number up to 1.8e308") from error
     if type(value) is not kind:
         raise ValueError(f"{name} is {value!r}: it must be {_SCALARS[kind]}")
     return value

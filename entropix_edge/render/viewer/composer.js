@@ -83,7 +83,7 @@ class Composer {
 
 /** A reply's text to be written over: `go` is called with the new text, `keep` too, `close` without one. */
 function rewriting(reply, { go, keep, close }) {
-  const text = el("textarea", { class: "rewrite", rows: Math.min(16, 2 + Math.ceil(reply.text.length / 70)), "aria-label": "The reply, to be written over" });
+  const text = el("textarea", { class: "rewrite", rows: Math.min(12, 1 + Math.ceil(reply.text.length / 80)), "aria-label": "The reply, to be written over" });
   text.value = reply.text;
   const submit = (event) => {
     event.preventDefault();

@@ -1,6 +1,7 @@
 // The page that a server shows: a conversation with its model.
 
 const FULL = "context_length_exceeded";
+const WRITTEN = "✎ written over";
 const GAP = 8; // pixels
 const NEAR = 60; // pixels: who is so near the end is reading there
 
@@ -131,11 +132,11 @@ class Page {
   }
 
   /** Go on from a place in a reply with exact tokens. */
-  goOn(reply, place, ids, text, { whole = false } = {}) {
+  goOn(reply, place, ids, text, { whole = false, told = null } = {}) {
     const node = this.tree.nodes.find((each) => each.reply === reply);
     if (this.running || !node) return;
     const next = ids.length ? `${whole ? "candidate" : `at token ${place}`}: ${quoted(text.slice(0, 24))}` : `on from token ${place}`;
-    this.generate({ parent: node.parent, kind: node.kind, question: node.question, told: `↳ ${next}`, system: node.system, from: reply, place, ids, text });
+    this.generate({ parent: node.parent, kind: node.kind, question: node.question, told: told ?? `↳ ${next}`, system: node.system, from: reply, place, ids, text });
   }
 
   /** Go on from a place with words of the user's own. */
@@ -154,8 +155,8 @@ class Page {
     const { place, left } = keptFor(reply, text);
     try {
       const tokens = left ? (await api.json("tokenize", { content: left, parse_special: false })).tokens : [];
-      if (!keep) this.goOn(reply, place, tokens, left);
-      else this.add({ ...node, told: "✎ written over", fault: null, pace: null, used: null, reply: reply.begin(place, tokens, left, reply.header) });
+      if (!keep) this.goOn(reply, place, tokens, left, { told: WRITTEN });
+      else this.add({ ...node, told: WRITTEN, fault: null, pace: null, used: null, reply: reply.begin(place, tokens, left, reply.header) });
     } catch (error) {
       this.tell(error);
     }

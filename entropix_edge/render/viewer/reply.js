@@ -295,6 +295,14 @@ function isEvent(record) {
   if (record === null || typeof record !== "object") return false;
   if (record.event === "candidate") return typeof record.text === "string";
   if (!Number.isInteger(record.index)) return false;
-  if ("origin" in record) return record.token_id === null || Number.isInteger(record.token_id);
+  if ("origin" in record) return (record.token_id === null || Number.isInteger(record.token_id)) && isMeasured(record.metrics);
   return ["branch", "rejected", "rewind", "fallback", "correction", "confidence", "end"].includes(record.event);
+}
+
+/** Whether entropy and varentropy are what some vocabulary gives, as `plot` has it. */
+function isMeasured(metrics) {
+  return [["entropy", 64], ["varentropy", 4096]].every(([name, greatest]) => {
+    const value = metrics ? metrics[name] : null;
+    return typeof value !== "number" || (value >= -0.001 && value <= greatest);
+  });
 }

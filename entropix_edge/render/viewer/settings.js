@@ -1,19 +1,20 @@
 // What is asked for beside the question.
 
 const FIELDS = [
-  { name: "system", label: "System message", kind: "textarea" },
+  { name: "system", label: "System message", kind: "textarea", rows: 2 },
   { name: "max_tokens", label: "Max tokens", kind: "number", min: 1, step: 1, whole: true },
   { name: "temperature", label: "Temperature", kind: "number", min: 0, step: 0.05 },
   { name: "top_k", label: "top_k", kind: "number", min: 0, step: 1, whole: true },
   { name: "top_p", label: "top_p", kind: "number", min: 0, max: 1, step: 0.01 },
   { name: "min_p", label: "min_p", kind: "number", min: 0, max: 1, step: 0.01 },
   { name: "seed", label: "Seed", kind: "number", min: 0, step: 1, whole: true, hint: "a new one each time" },
-  { name: "stop", label: "Stop text", kind: "text" },
+  { name: "stop", label: "Stop texts", kind: "textarea", rows: 1, hint: "one a line; \\n is a line break", lines: true },
   { name: "preset", label: "Preset", kind: "select" },
   { name: "sampler", label: "Sampler", kind: "select" },
   { name: "deliberate", label: "Candidates", kind: "number", min: 2, step: 1, whole: true, hint: "1" },
   { name: "answer", label: "They vote by", kind: "select" },
 ];
+const KEPT = "entropix-edge settings"; // until the tab is closed
 const FILTERS = ["temperature", "top_k", "top_p", "min_p"];
 
 class Settings {
@@ -26,7 +27,14 @@ class Settings {
       sampler: ["", ...strategy.samplers],
       answer: ["", ...strategy.answers],
     };
-    this.element = el("div", { class: "settings" }, FIELDS.map((field) => this.row(field)));
+    this.element = el("div", { class: "settings", onchange: () => this.keep() }, FIELDS.map((field) => this.row(field)));
+    for (const [name, value] of Object.entries(parsed(sessionStorage.getItem(KEPT)) ?? {})) if (name in this.inputs) this.set(name, value);
+  }
+
+  /** Keep what is set, so that the page can be loaded anew. */
+  keep() {
+    const set = Object.entries(this.inputs).map(([name, input]) => [name, input.value]);
+    sessionStorage.setItem(KEPT, JSON.stringify(Object.fromEntries(set.filter(([, value]) => value !== ""))));
   }
 
   row(field) {
@@ -36,7 +44,7 @@ class Settings {
     if (field.kind === "select") {
       input = el("select", { id }, this.choices[field.name].map((name) => el("option", { value: name }, name || usual)));
     } else if (field.kind === "textarea") {
-      input = el("textarea", { id, rows: 2 });
+      input = el("textarea", { id, rows: field.rows, placeholder: usual });
     } else {
       input = el("input", { id, type: field.kind, min: field.min, max: field.max, step: field.step, placeholder: usual });
     }
@@ -57,6 +65,7 @@ class Settings {
 
   set(name, value) {
     this.inputs[name].value = value;
+    this.keep();
   }
 
   /** What is set; throws an Error for a value that cannot be. */
@@ -67,7 +76,7 @@ class Settings {
       if (input.validity && !input.validity.valid) throw new Error(`${field.label} is not right: ${input.validationMessage}`);
       const value = input.value;
       if (value.trim() === "") continue;
-      found[field.name] = field.kind === "number" ? Number(value) : value;
+      found[field.name] = field.kind === "number" ? Number(value) : field.lines ? linesOf(value) : value;
     }
     return found;
   }
@@ -78,6 +87,13 @@ class Settings {
     const filters = FILTERS.filter((name) => name in set).map((name) => [`sampler.${name}`, set[name]]);
     return changedPreset(base, { ...Object.fromEntries(filters), ...options });
   }
+}
+
+/** The lines of a field, in which `\n`, `\t` and `\\` are written with a backslash. */
+function linesOf(text) {
+  const letters = { n: "\n", t: "\t", "\\": "\\" };
+  const lines = text.split("\n").filter((line) => line !== "");
+  return lines.map((line) => line.replace(/\\([nt\\])/g, (_, letter) => letters[letter]));
 }
 
 /** The fields of a request. */

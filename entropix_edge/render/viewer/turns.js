@@ -1,7 +1,7 @@
 // A question and its reply as they stand on the page, with what can be done with them.
 
 const ENDINGS = {
-  length: "Cut at the limit of tokens: Continue goes on.",
+  length: "Cut at the limit of tokens.",
   context: "The context is full.",
   repetition: "Ended where it went round in a loop.",
   cancelled: "Stopped.",
@@ -84,6 +84,7 @@ function buttonsOf(page, node, pane) {
     });
     pane.element.replaceWith(form);
     buttons.hidden = true;
+    page.toEnd();
     form.querySelector("textarea").focus();
   };
   return buttons;

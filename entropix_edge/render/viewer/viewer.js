@@ -40,6 +40,7 @@ class Viewer {
   /** Forget the panes of replies that are not shown any more. */
   keepPanes(replies) {
     for (const reply of this.panes.keys()) if (!replies.includes(reply)) this.panes.delete(reply);
+    if (this.hoveredReply) this.hover(this.hoveredReply, null, null); // what was under the pointer has moved
   }
 
   show(reply) {
