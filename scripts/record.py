@@ -59,7 +59,7 @@ def bbh(model: str, policy: str, most: int) -> list[Recording]:
     return [Recording(model, f"bbh/{task}.jsonl", policy, 0, min(most, 146 if "peng" in task else 250)) for task in BBH]
 
 
-GREEDY, CHECK, EIGHT = "greedy", "greedy+check", "self-consistency:8"
+GREEDY, CHECK, TEMPERATURE, EIGHT = "greedy", "greedy+check", "temperature", "self-consistency:8"
 PLAN = [  # a file is named again with more problems where a part of it is wanted early
     gsm8k(SMALL, "c", GREEDY, 300, "off"),
     gsm8k(SMALL, "c", CHECK, 300, "off"),
@@ -68,6 +68,7 @@ PLAN = [  # a file is named again with more problems where a part of it is wante
     gsm8k(LARGE, "c", CHECK, 100),
     gsm8k(SMALL, "c", GREEDY, 600, "off"),
     gsm8k(SMALL, "c", CHECK, 600, "off"),
+    gsm8k(SMALL, "c", TEMPERATURE, 300, "off"),
     gsm8k(LARGE, "c", GREEDY, 300),
     gsm8k(LARGE, "c", CHECK, 300),
     gsm8k(SMALL, "a", EIGHT, 100),

@@ -170,7 +170,7 @@ class _Protocol(H11Protocol):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.app_state = {**self.app_state, "abort": self._abort}
+        self.app_state = {**self.app_state, "connection": self}
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client has come."""
@@ -186,7 +186,18 @@ class _Protocol(H11Protocol):
         if self.cycle is None and not self.transport.is_closing():
             self.transport.abort()
 
-    def _abort(self) -> None:
+    @property
+    def has_room(self) -> bool:
+        """Whether what is written now need not wait for the client to read."""
+        return not self.flow.write_paused
+
+    def write_piece(self, data: bytes) -> None:
+        """Write a piece of the body of the answer in progress; h11 keeps no account of a body without a length."""
+        if data and not self.transport.is_closing():
+            chunked = self.scope["http_version"] == "1.1"
+            self.transport.write(b"%x\r\n%b\r\n" % (len(data), data) if chunked else data)
+
+    def abort(self) -> None:
         """Drop the connection with what its client has not read."""
         self.transport.abort()
 

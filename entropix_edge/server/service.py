@@ -191,14 +191,14 @@ class Service:
         for work, news in told:
             assert isinstance(work, Ticket)
             if news.events:
-                self.metrics.events(news.events)
-                self._time(work, news, now)
+                self.metrics.events(news.events, self._seconds(work, news.number, now))
             work.push(news)
 
-    def _time(self, ticket: Ticket, news: News, now: float) -> None:
-        last = ticket.last_seen.get(news.number)
+    def _seconds(self, ticket: Ticket, number: int, now: float) -> float:
+        """Since a reply's last token; 0 for its first."""
+        last = ticket.last_seen.get(number)
+        ticket.last_seen[number] = now
         if last is None:
             self.metrics.first_token(now - ticket.begun)
-        else:
-            self.metrics.next_tokens(now - last, len(news.events))
-        ticket.last_seen[news.number] = now
+            return 0.0
+        return now - last

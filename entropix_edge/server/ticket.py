@@ -32,18 +32,20 @@ class Ticket:
 
     Attributes:
         last_seen: when news of each reply came last.
+        on_news: called when news has come, instead of letting go on who waits for it.
     """
 
     def __init__(self, sources: Sequence[Source], begun: float, on_end: Callable[[], None]) -> None:
         self.sources = sources
         self.begun = begun
         self.last_seen: dict[int, float] = {}
+        self.on_news: Callable[[], None] = self.nudge
         self._on_end = on_end
         self._generating = len(sources)
         self._news: deque[News] = deque()
         self._unread = 0
         self._failure: Exception | None = None
-        self._changed = asyncio.Event()
+        self._waiter: asyncio.Future[None] | None = None
 
     def push(self, news: News) -> None:
         """Take up what a decode brought."""
@@ -62,7 +64,7 @@ class Ticket:
             self.fail(GoneError("it does not read"))
             return
         self._news.append(news)
-        self._changed.set()
+        self.on_news()
 
     async def news(self) -> list[News]:
         """What has come since the last time; waits for something to come, or for a nudge.
@@ -72,8 +74,12 @@ class Ticket:
             GoneError: nobody reads the answer.
         """
         if not self._news and self._failure is None:
-            self._changed.clear()
-            await self._changed.wait()
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        return self.taken()
+
+    def taken(self) -> list[News]:
+        """What has come since the last time; waits for nothing. Errors as for `news`."""
         if self._failure:
             raise self._failure
         found = list(self._news)
@@ -82,15 +88,16 @@ class Ticket:
         return found
 
     def nudge(self) -> None:
-        """Let who waits for news go on without any."""
-        self._changed.set()
+        """Let who waits for news go on, with or without any."""
+        if self._waiter and not self._waiter.done():
+            self._waiter.set_result(None)
 
     def fail(self, failure: Exception) -> None:
         """End it; who waits for news is given the failure."""
         if self._failure is None:
             self._failure = failure
             self._news.clear()
-            self._changed.set()
+            self.nudge()
             self.close()
 
     def cancel(self) -> None:
