@@ -1,7 +1,7 @@
 """Measure servers side by side: tokens a second, time to the first token, the gap between tokens.
 
-Each server answers the same requests, streamed, by so many clients at once; the servers take turns, so that whatever
-else the machine does falls on all. A NAME=COMMAND is started, with `{port}` in it replaced, and stopped at the end.
+Each server answers the same requests, streamed, by so many clients at once. The servers take turns, one request of each
+client at a time, so that whatever else the machine does falls on all; ratios are of a round's rates to the last server's. A NAME=COMMAND is started, with `{port}` in it replaced, and stopped at the end.
 
 Usage: .venv/bin/python scripts/servers.py --clients 1 --clients 4 --clients 8 --rounds 3 \
     "ours=.venv/bin/entropix-edge serve -m smollm2-135m -np 8 -t 2 --sampler greedy --attention off --port {port}" \
@@ -47,14 +47,18 @@ class Run:
     first: list[float] = field(default_factory=list)  # seconds to the first token
     gaps: list[float] = field(default_factory=list)  # seconds between tokens
 
-    def row(self, name: str, clients: int) -> str:
-        cuts = statistics.quantiles(self.gaps, n=100)
-        first = statistics.quantiles(self.first, n=100)
-        spread = statistics.stdev(self.rates) if len(self.rates) > 1 else 0.0
+    def row(self, name: str, clients: int, against: Run) -> str:
+        gaps, first = statistics.quantiles(self.gaps, n=100), statistics.quantiles(self.first, n=100)
+        ratios = [one / other for one, other in zip(self.rates, against.rates, strict=True)]
         return (
-            f"| {name} | {clients} | {statistics.mean(self.rates):.1f} ± {spread:.1f} | {1000 * first[49]:.0f} | "
-            f"{1000 * first[98]:.0f} | {1000 * cuts[49]:.1f} | {1000 * cuts[98]:.1f} |"
+            f"| {name} | {clients} | {_spread(self.rates, 1)} | {'' if self is against else _spread(ratios, 3)} | "
+            f"{1000 * first[49]:.0f} | {1000 * first[98]:.0f} | {1000 * gaps[49]:.1f} | {1000 * gaps[98]:.1f} |"
         )
+
+
+def _spread(values: list[float], digits: int) -> str:
+    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
+    return f"{statistics.mean(values):.{digits}f} ± {deviation:.{digits}f}"
 
 
 async def ask(port: int, question: str, run: Run) -> int:
@@ -79,21 +83,31 @@ async def ask(port: int, question: str, run: Run) -> int:
     return tokens
 
 
-async def measure(port: int, clients: int, run: Run) -> None:
-    """All requests once."""
-    waiting = [QUESTIONS[number % len(QUESTIONS)] for number in range(REQUESTS)]
-    tokens = 0
-
-    async def client() -> None:
-        nonlocal tokens
-        while waiting:
-            count = await ask(port, waiting.pop(), run)
-            tokens += count  # read after the wait: other clients add to it meanwhile
-
+async def wave(port: int, questions: list[str], run: Run) -> tuple[int, float]:
+    """All questions at once; how many tokens came, in how many seconds."""
     begun = time.perf_counter()
-    await asyncio.gather(*(client() for _ in range(clients)))
-    run.rates.append(tokens / (time.perf_counter() - begun))
-    print(f"port {port}, {clients} clients: {run.rates[-1]:.1f} tokens/s", file=sys.stderr)
+    tokens = sum(await asyncio.gather(*(ask(port, question, run) for question in questions)))
+    return tokens, time.perf_counter() - begun
+
+
+def measure(ports: dict[str, int], clients: int, runs: dict[tuple[str, int], Run]) -> None:
+    """One round: every server answers all requests."""
+    names = list(ports)
+    tokens, seconds = dict.fromkeys(names, 0), dict.fromkeys(names, 0.0)
+    for start in range(0, REQUESTS, clients):
+        questions = [QUESTIONS[number % len(QUESTIONS)] for number in range(start, start + clients)]
+        names = names[1:] + names[:1]
+        for name in names:
+            run = runs.setdefault((name, clients), Run())
+            count, took = asyncio.run(wave(ports[name], questions, run))
+            tokens[name] += count
+            seconds[name] += took
+    for name in ports:
+        runs[name, clients].rates.append(tokens[name] / seconds[name])
+    print(
+        f"{clients} clients: {', '.join(f'{name} {runs[name, clients].rates[-1]:.1f}' for name in ports)}",
+        file=sys.stderr,
+    )
 
 
 @contextlib.contextmanager
@@ -135,17 +149,15 @@ def main() -> int:
     with contextlib.ExitStack() as stack:
         servers = dict(server.split("=", 1) for server in options.servers)
         ports = {name: stack.enter_context(started(command)) for name, command in servers.items()}
-        for port in ports.values():
-            asyncio.run(measure(port, 1, Run()))  # warm, and the system prompt cached, for all
-        for number in range(options.rounds):
+        measure(ports, 1, {})  # warm, and the system prompt cached, for all
+        for _ in range(options.rounds):
             for clients in options.clients or [1, 4, 8]:
-                names = list(ports)
-                for name in names[number % len(names) :] + names[: number % len(names)]:
-                    asyncio.run(measure(ports[name], clients, runs.setdefault((name, clients), Run())))
-    print("| server | clients | tokens/s | first token, ms, median | p99 | gap, ms, median | p99 |")
-    print("|---|---:|---:|---:|---:|---:|---:|")
+                measure(ports, clients, runs)
+    last = list(ports)[-1]
+    print(f"| server | clients | tokens/s | of {last}'s | first token, ms, median | p99 | gap, ms, median | p99 |")
+    print("|---|---:|---:|---:|---:|---:|---:|---:|")
     for (name, clients), run in sorted(runs.items(), key=lambda item: item[0][1]):
-        print(run.row(name, clients))
+        print(run.row(name, clients, runs[last, clients]))
     return 0
 
 
