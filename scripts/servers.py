@@ -1,7 +1,8 @@
 """Measure servers side by side: tokens a second, time to the first token, the gap between tokens.
 
 Each server answers the same requests, streamed, by so many clients at once. The servers take turns, one request of each
-client at a time, so that whatever else the machine does falls on all; ratios are of a round's rates to the last server's. A NAME=COMMAND is started, with `{port}` in it replaced, and stopped at the end.
+client at a time, so that whatever else the machine does falls on all; ratios are of a round's rates to the last
+server's. A NAME=COMMAND is started, with `{port}` in it replaced, and stopped at the end.
 
 Usage: .venv/bin/python scripts/servers.py --clients 1 --clients 4 --clients 8 --rounds 3 \
     "ours=.venv/bin/entropix-edge serve -m smollm2-135m -np 8 -t 2 --sampler greedy --attention off --port {port}" \
