@@ -48,7 +48,8 @@ class Recording(NamedTuple):
     @property
     def reuses(self) -> str | None:
         """The recording whose replies are taken where they are the same."""
-        return self._replace(policy=GREEDY).name if self.policy == CHECK else None
+        plain = self.policy.removesuffix("+check")
+        return self._replace(policy=plain).name if plain != self.policy else None
 
 
 def gsm8k(model: str, split: str, policy: str, problems: int, attention: str = "last") -> Recording:
@@ -59,7 +60,8 @@ def bbh(model: str, policy: str, most: int) -> list[Recording]:
     return [Recording(model, f"bbh/{task}.jsonl", policy, 0, min(most, 146 if "peng" in task else 250)) for task in BBH]
 
 
-GREEDY, CHECK, TEMPERATURE, EIGHT = "greedy", "greedy+check", "temperature", "self-consistency:8"
+GREEDY, CHECK, TEMPERATURE = "greedy", "greedy+check", "temperature"
+EIGHT, EIGHT_CHECKED = "self-consistency:8", "self-consistency:8+check"
 PLAN = [  # a file is named again with more problems where a part of it is wanted early
     gsm8k(SMALL, "c", GREEDY, 300, "off"),
     gsm8k(SMALL, "c", CHECK, 300, "off"),
@@ -74,12 +76,14 @@ PLAN = [  # a file is named again with more problems where a part of it is wante
     gsm8k(SMALL, "a", EIGHT, 100),
     *bbh(SMALL, GREEDY, 250),
     gsm8k(SMALL, "c", EIGHT, 100),
+    gsm8k(SMALL, "c", EIGHT_CHECKED, 100),
     *bbh(SMALL, EIGHT, 60),
     gsm8k(SMALL, "c", GREEDY, 1300, "off"),
     gsm8k(SMALL, "c", CHECK, 1300, "off"),
     gsm8k(LARGE, "c", EIGHT, 60),
     gsm8k(SMALL, "a", EIGHT, 300),
     gsm8k(SMALL, "c", EIGHT, 300),
+    gsm8k(SMALL, "c", EIGHT_CHECKED, 300),
     *bbh(LARGE, GREEDY, 250),
     gsm8k(LARGE, "c", GREEDY, 600),
     gsm8k(LARGE, "c", CHECK, 600),
