@@ -220,6 +220,22 @@ def test_conversations_outlive_a_reload(page: Opened) -> None:
     assert asked[-1]["messages"][0] == {"role": "system", "content": "Be brief."}
 
 
+def test_two_tabs_add_to_one_conversation(page: Opened, served: Served) -> None:
+    page.ask("first", seed=1, max_tokens=4)
+    other = Opened(page.page.context.new_page())
+    other.page.goto(f"{served.url}/")
+    other.page.click("summary:has-text('Conversations')")
+    other.page.click(".conversations button:has-text('first')")
+    other.page.wait_for_selector(".t")
+    other.ask("here", max_tokens=4)
+    page.ask("there")
+    page.page.wait_for_timeout(200)
+    page.page.reload()
+    page.page.wait_for_selector(".tree li >> nth=2")
+    told = page.page.locator(".tree").inner_text()
+    assert all(f"“{question}”" in told for question in ("first", "here", "there"))
+
+
 def test_conversations_and_turns_are_deleted(page: Opened) -> None:
     page.ask("first", seed=1, max_tokens=80)
     page.ask("second")

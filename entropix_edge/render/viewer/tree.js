@@ -24,7 +24,8 @@ class Tree {
 
   /** Add a turn and show it. `told` says how it came about. */
   add(node) {
-    this.nodes.push({ ...node, id: (this.nodes.at(-1)?.id ?? -1) + 1 });
+    const id = Math.max(Date.now(), (this.nodes.at(-1)?.id ?? 0) + 1); // another tab may add to the same conversation
+    this.nodes.push({ ...node, id });
     this.title ??= node.told;
     this.when = Date.now();
     return this.go(this.nodes.at(-1));
