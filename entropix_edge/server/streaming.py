@@ -57,8 +57,8 @@ class _Watched(Response):
         watch = asyncio.create_task(self._watch(receive))
         try:
             await self._respond(scope, receive, send)
-        except GoneError as gone:
-            scope["outcome"] = str(gone)
+        except (GoneError, asyncio.CancelledError) as gone:  # who cancels is the event loop, at its end
+            scope["outcome"] = str(gone) or "the server was ended"
             scope["state"]["connection"].abort()  # with what it has not read
             await asyncio.sleep(0)
         except ApiError as error:
