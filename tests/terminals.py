@@ -11,7 +11,6 @@ import struct
 import subprocess
 import sys
 import termios
-import time
 from collections.abc import Mapping, Sequence
 from fcntl import ioctl
 from typing import Self
@@ -24,7 +23,7 @@ os.execv(sys.argv[1], sys.argv[1:])
 """
 _ESCAPES = re.compile(r"\x1b\[[\d;?]*[a-zA-Z]|\x1b[=>]|\x1b\][^\x07]*\x07|\r")
 _WHERE = b"\x1b[6n"  # a program asks where the cursor is
-_PATIENCE = 60  # seconds
+_PATIENCE = 60  # seconds in which nothing is written
 
 
 class Terminal:
@@ -66,24 +65,32 @@ class Terminal:
     def see(self, text: str | re.Pattern[str]) -> str:
         """Wait until a text was written; comes back what was written before it since the last time, and the text."""
         pattern = re.compile(re.escape(text)) if isinstance(text, str) else text
-        deadline = time.monotonic() + _PATIENCE
         while True:
             written = _ESCAPES.sub("", self.raw)
             found = pattern.search(written, self._seen)
             if found:
                 before, self._seen = self._seen, found.end()
                 return written[before : self._seen]
-            left = deadline - time.monotonic()
-            if left < 0 or not self._read(left):
+            if not self._more():
                 raise AssertionError(
                     f"{text!r} was not written; since the last time: {written[self._seen :][-2000:]!r}"
                 )
 
-    def _read(self, seconds: float) -> bool:
-        """Read what comes; False at the end."""
-        ready, _, _ = select.select([self._leader], [], [], seconds)
+    def _more(self) -> bool:
+        """Read what comes; False at the end, or where nothing comes for long.
+
+        Seconds are counted, not read off a clock: a machine that stops all of this for minutes breaks nothing.
+        """
+        for _ in range(_PATIENCE):
+            ready, _, _ = select.select([self._leader], [], [], 1.0)
+            if ready:
+                return self._read()
+        return False
+
+    def _read(self) -> bool:
+        """Read what is there; False at the end."""
         try:
-            data = os.read(self._leader, 65536) if ready else b""
+            data = os.read(self._leader, 65536)
         except OSError:  # Linux: the other side is closed
             return False
         self.raw += self._decoder.decode(data)
@@ -93,7 +100,7 @@ class Terminal:
 
     def code(self) -> int:
         """The exit code, once the process has ended."""
-        while self._read(_PATIENCE):  # or it could not write
+        while self._more():  # or it could not write
             pass
         return self.process.wait(timeout=_PATIENCE)
 
