@@ -92,12 +92,13 @@ def test_a_second_signal_ends_it_at_once(compiled: None, model: Path, number: si
         with httpx.Client(base_url=process.url, timeout=30) as http:
             asked = {"messages": HELLO, "stream": True, **ENDLESS}
             with http.stream("POST", "/v1/chat/completions", json=asked) as response:
-                next(response.iter_lines())
+                lines = response.iter_lines()
+                next(lines)
                 process.popen.send_signal(number)
                 until(lambda: _is_closing(process.url))
                 process.popen.send_signal(number)
                 with contextlib.suppress(httpx.TransportError):  # who reads is cut off
-                    for _line in response.iter_lines():
+                    for _line in lines:
                         pass
                 process.popen.wait(5)
     assert process.popen.returncode == 0
