@@ -18,6 +18,7 @@ from entropix_edge.types import (
     CorrectionEvent,
     Event,
     FinishReason,
+    Origin,
     RewindEvent,
 )
 
@@ -69,6 +70,49 @@ def test_the_page_shows_the_trace_from_disk(page: Any, tmp_path: Path) -> None:
     assert "H 6" in page.locator(".inspector").inner_text().replace("\u00a0", " ")
     assert page.locator("textarea, input[type=file], #question").count() == 0, "nothing can be asked here"
     assert page.faults == []
+
+
+def test_what_was_done_is_marked_by_more_than_colour(page: Any, tmp_path: Path) -> None:
+    pause = token(20, " ...", point=(4.5, 5.0), origin=Origin.FORCED)
+    opened(page, write(tmp_path / "t.jsonl", [*HAPPENED[:-1], pause]), out=tmp_path / "t.html")
+    line = "each => getComputedStyle(each).textDecorationStyle + getComputedStyle(each).textDecorationLine"
+    strategies = ("adaptive", "branch", "pause", "resample")
+    lines = {name: page.locator(f".t.s-{name}").first.evaluate(line) for name in strategies}
+    assert len(set(lines.values())) == len(strategies)
+    assert all(each.endswith("underline") for each in lines.values())
+    assert page.locator(".t.s-argmax").first.evaluate(line).endswith("none"), "sure tokens stay plain"
+    assert page.locator(".t.corrected").all_text_contents() == [" 42"]
+    assert page.locator(".t.paused").all_text_contents() == [" ..."]
+    assert page.locator(".chip").count() == 2, "a fork, and a corrected number with all before it"
+    page.locator("select").first.select_option(label="entropy")
+    assert page.locator(".t.h4").count() > 0
+    assert page.locator(".t[class*=' s-']").count() == 0
+
+
+def test_text_timeline_and_plane_follow_each_other(page: Any, tmp_path: Path) -> None:
+    opened(page, write(tmp_path / "t.jsonl", HAPPENED), out=tmp_path / "t.html")
+    for mark in (".cursor.hover", ".mark.hover"):
+        assert page.locator(mark).get_attribute("visibility") == "hidden"
+    page.locator(".t").nth(4).hover()
+    for mark in (".cursor.hover", ".mark.hover"):
+        assert page.locator(mark).get_attribute("visibility") == "visible"
+    page.locator("svg.timeline").hover()
+    assert page.locator(".t.hovered").count() == 1
+    page.locator(".plane .point[data-place='17']").hover()
+    assert page.locator(".t.hovered").count() == 1
+    assert page.locator(".plane .region").count() >= 5
+
+
+def test_the_least_sure_tokens_are_jumped_to(page: Any, tmp_path: Path) -> None:
+    opened(page, write(tmp_path / "t.jsonl", [token(place) for place in range(900)]), out=tmp_path / "t.html")
+    rows = page.locator(".summary ol li button")
+    assert rows.count() == 5
+    rows.last.click()
+    chosen = page.locator(".t.selected")
+    assert "6.00" in page.locator(".inspector .numbers").inner_text(), "the greatest entropy there is"
+    box = chosen.bounding_box()
+    assert box is not None
+    assert 0 < box["y"] < 900
 
 
 def test_several_traces_are_chosen_from(page: Any, tmp_path: Path) -> None:
