@@ -23,6 +23,7 @@ TARGET = CHECKOUT / "docs" / "images" / "chat.svg"
 COLUMNS, LINES = 100, 200
 SESSION = f"entropix-edge-picture-{os.getpid()}"
 CHAT = [sys.executable, "-m", "entropix_edge", "chat", "-sys", "You are a helpful assistant.", "-s", "3", "-n", "60"]
+CHAT += ["-t", "1"]  # several threads wait for each other where something else runs, and the picture names the speed
 # what is typed, and what is waited for after it
 TYPED = [
     (["Why is the sky blue?", "Enter"], "tokens/s"),
