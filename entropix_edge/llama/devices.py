@@ -90,7 +90,7 @@ def can_repack() -> bool:
 def repacked_types() -> frozenset[str]:
     """Ggml's names of the types whose matrices llama.cpp lays out anew on this processor; the mapped ones stay too.
 
-    On x86 compared with what it logs (tests/test_memory.py); on ARM from its source, not tried.
+    Compared with what it logs (tests/test_memory.py), on ARM under emulation.
     """
     if not can_repack():
         return frozenset()
@@ -101,7 +101,7 @@ def repacked_types() -> frozenset[str]:
     if "AVX512 = 1" in uses:
         found |= {"q2_K"}
     if "DOTPROD = 1" in uses:
-        found |= {"q4_0", "q4_K", "q5_K", "q6_K", "q8_0", "iq4_nl"}
+        found |= {"q4_0", "q4_K", "q5_K", "q6_K", "q8_0", "iq4_nl", "mxfp4"}
     return frozenset(found)
 
 
