@@ -74,20 +74,19 @@ class Chooser:
         """
         if isinstance(action, Argmax):
             return prediction.distribution.best
-        uniform = self._uniform(action.draws)
-        token = draw(prediction.logits, prediction.distribution, action.settings, uniform)
-        if action.atypical:
+        redraws = action.redraws if action.atypical else 0
+        while True:
             distribution = prediction.distribution
+            token = draw(prediction.logits, distribution, action.settings, self._uniform(action.draws))
+            if not redraws:
+                return token
             limit = distribution.entropy + action.atypical * math.sqrt(distribution.varentropy)
-            for _ in range(action.redraws):
-                surprisal = prediction.surprisal(token)
-                if surprisal <= limit:
-                    break
-                rejected(token, surprisal, limit)
-                prediction = prediction.without((token,))
-                uniform = self._uniform(action.draws)
-                token = draw(prediction.logits, prediction.distribution, action.settings, uniform)
-        return token
+            surprisal = prediction.surprisal(token)
+            if surprisal <= limit:
+                return token
+            rejected(token, surprisal, limit)
+            prediction = prediction.without((token,))
+            redraws -= 1
 
     def _uniform(self, draws: int) -> float:
         """The lowest of so many uniform numbers: what draws the most probable of as many draws."""
