@@ -7,13 +7,18 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import tiny_gguf
+from browsers import Opened, chromium, opened
 from hypothesis import settings
 
 from entropix_edge.config import EngineConfig
 from entropix_edge.engine import prepare
+
+if TYPE_CHECKING:
+    from serving import Served
 
 os.environ.setdefault("GGML_NO_BACKTRACE", "1")
 settings.register_profile("patient", deadline=None)  # how long an example takes says nothing on a busy machine
@@ -74,3 +79,18 @@ def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:
         if name.startswith(("ENTROPIX_EDGE_MODEL", "LLAMA_ARG_", "LLAMA_API_KEY")):
             monkeypatch.delenv(name)
+
+
+# --- a browser, and the page of the server that a module's `served` is ----------------------------------
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with chromium() as found:
+        yield found
+
+
+@pytest.fixture
+def page(browser: Any, served: Served) -> Iterator[Opened]:
+    with opened(browser, f"{served.url}/") as found:
+        yield found

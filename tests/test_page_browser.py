@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browsers import Opened, chromium, opened, package
+from browsers import Opened, opened, package
 from serving import Served, endless_model, serving
 
 from entropix_edge import EngineConfig, GenerationConfig
@@ -22,23 +22,11 @@ TORN = {"branch.entropy_below": 30, "branch.varentropy_above": 0, "branch.least_
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     model = endless_model(tmp_path_factory.mktemp("page") / "endless.gguf")
     torn = GenerationConfig(preset=override(load_preset("edge"), dict(TORN)), n_predict=24)
     config = EngineConfig(threads=1)
     with serving(model, config, ctx_size=4096, parallel=2, defaults=lambda _load: torn) as found:
-        yield found
-
-
-@pytest.fixture
-def page(browser: Any, served: Served) -> Iterator[Opened]:
-    with opened(browser, f"{served.url}/") as found:
         yield found
 
 

@@ -6,28 +6,16 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from browsers import Opened, chromium, opened, package
+from browsers import Opened, opened, package
 from serving import Served, endless_model, serving
 
 from entropix_edge import EngineConfig
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     model = endless_model(tmp_path_factory.mktemp("page") / "endless.gguf")
     with serving(model, EngineConfig(threads=1), ctx_size=512, parallel=2) as found:
-        yield found
-
-
-@pytest.fixture
-def page(browser: Any, served: Served) -> Iterator[Opened]:
-    with opened(browser, f"{served.url}/") as found:
         yield found
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browsers import PATIENCE, chromium
+from browsers import PATIENCE
 from test_plot import HAPPENED, plot, token, write
 
 from entropix_edge.types import (
@@ -30,12 +30,6 @@ EVIL = [
     "javascript:document.title='owned'",
     "\u2028\u2029'\"`${document.title='owned'}",
 ]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as found:
-        yield found
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections import Counter
@@ -405,19 +406,10 @@ def recording(tmp_path: Path) -> Path:
                 for _ in range(count):
                     text = [" 7" if random.random() < 0.5 else " 8", "."]
                     kept.append(candidate(text, random.random(2).tolist(), (1, 2)))
-                result = Result(
-                    problem=f"p{problem}",
-                    policy=policy,
-                    seed=0,
-                    right=False,
-                    found="7",
-                    gold="7",
-                    written_tokens=2,
-                    decoded_tokens=2,
-                    cut=False,
-                    seconds=1,
+                answered = dataclasses.replace(
+                    result(policy, f"p{problem}"), right=False, found="7", gold="7", written_tokens=2, decoded_tokens=2
                 )
-                log.add(Record(result=result, prompt_tokens=3, candidates=tuple(kept)))
+                log.add(Record(result=answered, prompt_tokens=3, candidates=tuple(kept)))
     return path
 
 
