@@ -14,6 +14,7 @@ from test_corrections import write_letters, write_sums
 from entropix_edge.cli import generate, run
 from entropix_edge.cli.parameters import with_optional_numbers
 from entropix_edge.evaluation.records import Candidate, Record, read_recording
+from entropix_edge.llama import devices
 
 Eval = Callable[..., tuple[int, str, str]]
 
@@ -148,6 +149,8 @@ def test_a_recording_goes_on_and_repeats_nothing(evaluate: Eval, tmp_path: Path)
     assert [len(each.candidates) for each in records if each.key[0] != "greedy"] == [2] * 6
     assert {"model", "fingerprint", "build", "processor", "rows", "tasks"} <= settings.keys()
     assert (settings["rows"], settings["same_shapes"]) == (2, True)
+    takers = [each.description for each in devices() if each.takes_layers]
+    assert settings.get("devices", []) == takers, "another device has other last digits"
     code, _, error = evaluate(*asked, "-np", 3)
     assert code == 2
     assert "rows 2, and this run has 3" in error

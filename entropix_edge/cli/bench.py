@@ -289,12 +289,10 @@ def _facts(path: Path, model: Model) -> Facts:
     from ..bench.report import Facts
     from ..llama import devices, llama_cpp_version
 
-    every = devices()
-    takers = [device for device in every if device.takes_layers] if model.gpu_layers else []
     return Facts(
-        cpu_info=", ".join(device.description for device in every if device.kind == "CPU"),
-        gpu_info=", ".join(device.description for device in takers),
-        backends=",".join(dict.fromkeys(device.name.rstrip("0123456789") for device in takers)) or "CPU",
+        cpu_info=", ".join(device.description for device in devices() if device.kind == "CPU"),
+        gpu_info=", ".join(device.description for device in model.devices),
+        backends=",".join(dict.fromkeys(device.name.rstrip("0123456789") for device in model.devices)) or "CPU",
         model_filename=str(path),
         model_type=model.description,
         model_size=model.size,

@@ -296,7 +296,8 @@ def _circumstances(engine: Engine, config: EngineConfig, options: _EvalOptions) 
     from ..llama.machine import processor_name
     from ..storage import fingerprint
 
-    return {
+    devices = [device.description for device in engine.model.devices]
+    return ({"devices": devices} if devices else {}) | {
         "tasks": options.tasks.name if options.tasks else None,
         "fingerprint": fingerprint(engine.model.path),
         "build": f"llama-cpp-python {llama_cpp_version()}",

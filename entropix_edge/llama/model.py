@@ -47,6 +47,7 @@ class Model:
 
     Attributes:
         contexts: those made from it that are open.
+        devices: those that layers are offloaded to, the processor not among them.
         loras: its adapters.
 
     Raises:
@@ -98,6 +99,7 @@ class Model:
             self.gpu_layers = offload(gpu_layers, n_layers, memory.total, takers) if gpu_layers != 0 else 0
             if not force:
                 check_fit(self.header, planned, memory, self.gpu_layers / (n_layers + 1))
+        self.devices = tuple(takers) if self.gpu_layers else ()
         params.n_gpu_layers = self.gpu_layers
         overrides = _without(self.header.absent_tokens)
         params.kv_overrides = overrides
