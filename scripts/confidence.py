@@ -1,10 +1,11 @@
 """How good a confidence is: fitted to some recorded answers, tried on others. Tables for the docs, and a picture.
 
-Usage: .venv/bin/python scripts/confidence.py --fit FILE… [--test FILE…] [--policy NAME]
-       [--extractor NAME] [--picture FILE.svg]
+Usage: .venv/bin/python scripts/confidence.py --fit FILE… [--test FILE…] --policy NAME…
+       [--extractor NAME] [--features] [--picture FILE.svg]
 
 --fit and --test take recordings of `eval --record`, or summaries of them (`replay --summary`), of one model. Without
---test it is fitted to the first half of the problems, and tried on the other. The picture needs matplotlib.
+--test each answer is given a probability by a fit to the nine tenths of the others that it is not in. --features says
+what each feature is worth to the last policy's fit, of which the picture is, too; it needs matplotlib.
 """
 
 from __future__ import annotations
@@ -19,24 +20,24 @@ from entropix_edge.confidence import VOTE_SIGNS, Fit
 from entropix_edge.evaluation.features import SIGNS
 from entropix_edge.evaluation.fitting import (
     Judged,
-    bins,
     calibration_error,
     cross_validation,
+    left_out,
     risk_coverage,
 )
 from entropix_edge.evaluation.judged import fit_recorded, judged_answers
-from entropix_edge.evaluation.samples import Sample, read_samples
-from entropix_edge.evaluation.statistics import auroc, wilson
+from entropix_edge.evaluation.plots import draw_coverage, draw_reliability
+from entropix_edge.evaluation.samples import read_samples
+from entropix_edge.evaluation.statistics import auroc
 from entropix_edge.evaluation.summary import markdown_table
 from entropix_edge.render.canvas import drawing, encoded, new_figure
-from entropix_edge.render.charts import coverage, reliability
 
 ATTENTION = ("mean_agreement", "mean_attention_varentropy", "mean_attention_entropy", "mean_interaction_strength")
 SHARES = (0.1, 0.25, 0.5, 0.75, 1.0)
-
-
-def samples_of(paths: list[Path]) -> list[Sample]:
-    return [sample for path in paths for sample in read_samples(path)]
+HEAD = (
+    *("policy", "answers", "with a probability", "right, %", "AUROC", "calibration error (of chance)"),
+    *("Brier (base rate's)", *(f"surest {share:.0%}" for share in SHARES)),
+)
 
 
 def cell(interval: tuple[float, float, float] | None) -> str:
@@ -87,35 +88,35 @@ def attention_lines(fitted: list[Judged]) -> str:
     )
 
 
-def quality_table(fit: Fit, tested: list[Judged]) -> tuple[str, np.ndarray, np.ndarray]:
-    """How good the probabilities are where they were not fitted."""
+def tried(fit: Fit, fitted: list[Judged], tested: list[Judged] | None) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities of answers that a fit would be given, by it or by fits they were left out of; which are right."""
+    if tested is None:
+        whole = [each for each in fitted if all(math.isfinite(each.features[name]) for name in fit.weights)]
+        inside = [fit.probability(each.features) is not None for each in whole]
+        probabilities, right = left_out(whole, fit.answer)
+        return probabilities[inside], right[inside]
     given = [(fit.probability(each.features), each.right) for each in tested]
     kept = [(probability, right) for probability, right in given if probability is not None]
     probabilities, right = (np.array(column, np.float64) for column in zip(*kept, strict=True))
+    return probabilities, right
+
+
+def quality(policy: str, answers: int, probabilities: np.ndarray, right: np.ndarray) -> tuple[str, ...]:
+    """How good the probabilities are where they were not fitted."""
     curve = risk_coverage(probabilities, right)
     surest = [f"{100 * curve[max(round(share * len(curve)), 1) - 1, 1]:.0f} %" for share in SHARES]
     random = np.random.default_rng(0)
-    drawn = [calibration_error(probabilities, random.random(len(kept)) < probabilities) for _ in range(1000)]
-    row = (
-        str(len(tested)),
-        f"{100 * len(kept) / len(tested):.0f} %",
+    drawn = [calibration_error(probabilities, random.random(len(right)) < probabilities) for _ in range(1000)]
+    return (
+        policy,
+        str(answers),
+        f"{100 * len(right) / answers:.0f} %",
         f"{100 * right.mean():.1f}",
         cell(auroc(probabilities, right)),
         f"{calibration_error(probabilities, right):.3f} ({np.mean(drawn):.3f})",
         f"{((probabilities - right) ** 2).mean():.3f} ({right.mean() * (1 - right.mean()):.3f})",
         *surest,
     )
-    names = (f"surest {share:.0%}" for share in SHARES)
-    head = (
-        "answers",
-        "with a probability",
-        "right, %",
-        "AUROC",
-        "calibration error (of chance)",
-        "Brier (base rate's)",
-        *names,
-    )
-    return markdown_table(head, [row]), probabilities, right
 
 
 def draw(path: Path, probabilities: np.ndarray, right: np.ndarray) -> None:
@@ -123,9 +124,8 @@ def draw(path: Path, probabilities: np.ndarray, right: np.ndarray) -> None:
     with drawing():
         figure = new_figure(8.4, 4)
         left, right_side = figure.subplots(1, 2)
-        rows = bins(probabilities, right)
-        reliability(left, rows, [wilson(share * count, int(count)) for _mean, share, count in rows])
-        coverage(right_side, risk_coverage(probabilities, right))
+        draw_reliability(left, probabilities, right)
+        draw_coverage(right_side, probabilities, right)
         path.write_bytes(encoded(figure, "svg"))
 
 
@@ -133,24 +133,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--fit", nargs="+", type=Path, required=True)
     parser.add_argument("--test", nargs="+", type=Path)
-    parser.add_argument("--policy")
+    parser.add_argument("--policy", nargs="+", required=True)
     parser.add_argument("--extractor", default="last-number")
     parser.add_argument("--least", type=int, default=20)
+    parser.add_argument("--features", action="store_true")
     parser.add_argument("--picture", type=Path)
     options = parser.parse_args()
-    fits, tests = samples_of(options.fit), samples_of(options.test or [])
-    if not tests:
-        problems = list(dict.fromkeys(each.problem for each in fits))
-        first_half = set(problems[: len(problems) // 2])
-        tests = [each for each in fits if each.problem not in first_half]
-        fits = [each for each in fits if each.problem in first_half]
-    fitted, tested = (judged_answers(each, options.policy) for each in (fits, tests))
-    fit = fit_recorded(fitted, None, answer=options.extractor, least=options.least)
-    quality, probabilities, right = quality_table(fit, tested.answers)
-    print(f"Fitted to {fit.problems} answers of {fitted.source['model']} by {fit.policy}.\n\n{quality}\n")
-    print(f"{features_table(fit, fitted.answers, tested.answers)}\n\n{attention_lines(fitted.answers)}")
+    fits = [sample for path in options.fit for sample in read_samples(path)]
+    tests = [sample for path in options.test or [] for sample in read_samples(path)]
+    rows = []
+    for policy in options.policy:
+        fitted = judged_answers(fits, policy)
+        tested = judged_answers(tests, policy).answers if tests else None
+        fit = fit_recorded(fitted, None, answer=options.extractor, least=options.least)
+        found = tried(fit, fitted.answers, tested)
+        rows.append(quality(policy, len(fitted.answers if tested is None else tested), *found))
+    print(markdown_table(HEAD, rows))
+    if options.features:
+        print(f"\n{features_table(fit, fitted.answers, tested or [])}\n\n{attention_lines(fitted.answers)}")
     if options.picture:
-        draw(options.picture, probabilities, right)
+        draw(options.picture, *found)
 
 
 if __name__ == "__main__":

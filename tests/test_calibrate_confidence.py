@@ -19,7 +19,14 @@ from entropix_edge.evaluation.samples import Sample, write_summary
 from entropix_edge.storage import config_folder, data_folder, fingerprint
 from entropix_edge.strategy import load_preset
 
-SOURCE = {"model": "some.gguf", "fingerprint": "ab" * 8, "template": "{question}", "n_predict": 512, "extractor": None}
+SOURCE = {
+    "model": "some.gguf",
+    "fingerprint": "ab" * 8,
+    "template": "{question}",
+    "n_predict": 512,
+    "extractor": None,
+    "tasks": "sums.jsonl",
+}
 
 
 def samples(count: int, policy: str = "greedy", candidates: int = 1, **source: object) -> list[Sample]:
@@ -60,7 +67,7 @@ def test_a_recording_becomes_a_fit_that_is_found(tmp_path: Path, capsys: pytest.
     kept = config_folder() / "confidence" / f"{'ab' * 8}.toml"
     assert kept.name in error
     (fit,) = load_fits("ab" * 8, kept.parent).of("greedy")
-    assert fit.problems == 400
+    assert (fit.problems, fit.tasks) == (400, "sums.jsonl")
     assert fit.weights["summed_entropy"] < 0
     assert fit.auroc > 0.7
     elsewhere = tmp_path / "own.toml"

@@ -160,9 +160,12 @@ def test_a_feature_that_was_not_measured_gives_no_probability() -> None:
 
 
 def test_files_hold_what_was_fitted() -> None:
-    fits = Fits(RANK, (NUMBERS, replace(NUMBERS, answer='regex:"(\\d)"', policy="edge 1234")))
+    others = (replace(NUMBERS, answer=answer, policy="edge 1234") for answer in ('regex:"(\\d)"', "regex:(🙂|\x7f)"))
+    fits = Fits(RANK, (NUMBERS, *others))
     assert read_fits(as_toml(fits, "a model\n")) == fits
     assert read_fits(as_toml(Fits(), "none")) == Fits()
+    odd = Fits(None, (replace(NUMBERS, tasks="sums\n🙂\ud800.jsonl"),))
+    assert read_fits(as_toml(odd, "").encode().decode()).fits[0].tasks == "sums?🙂?.jsonl"
 
 
 @pytest.mark.parametrize(
@@ -371,16 +374,37 @@ def test_the_best_of_several_is_judged_by_the_vote(engine: Engine) -> None:
 
 # --- what ships -----------------------------------------------------------------------------------
 
+FILES = sorted((Path(str(confidence.__file__)).parent / "fitted").glob("*.toml"))
+SHIPPED = [fit for file in FILES for fit in load_fits(file.stem, None).fits]
+STEP = ["So", " he", " has", " 4", " *", " 9", " =", " 36", " of", " them", ",", *([" and", " on", " it", " goes"] * 6)]
+LONG = [*(STEP * 6), " So", " 36", ""]
+
+
+def judged_by(fit: Fit, texts: Sequence[str], question: str = ASKED()) -> str:
+    """The kind of confidence that a reply to a question has by a fit."""
+    judged = Judge([fit], RANK, partial(str, question))(reply(texts, [0.4] * len(texts)))
+    assert judged
+    return judged.kind
+
+
+@pytest.mark.parametrize("fit", SHIPPED, ids=lambda fit: f"{fit.policy} of {fit.problems}")
+def test_a_reply_of_an_unfitted_kind_is_given_no_probability_by_what_ships(fit: Fit) -> None:
+    assert judged_by(fit, LONG) == "probability"
+    assert judged_by(fit, [" is" if text == " =" else text for text in LONG]) == "rank"
+    assert judged_by(fit, [text for text in LONG if not text.strip().isdigit()]) == "rank"
+    assert judged_by(fit, STEP) == judged_by(fit, LONG * 4) == "rank"
+    assert judged_by(fit, LONG, "I have three yams and an onion. How many?") == "rank"
+    assert judged_by(fit, LONG, "4 bags of 9 are how many?\n(A) 36\n(B) 13") == "rank"
+
 
 def test_the_fits_that_ship_hold() -> None:
-    folder = Path(str(confidence.__file__)).parent / "fitted"
-    files = sorted(folder.glob("*.toml"))
-    assert files
-    for file in files:
+    assert len(SHIPPED) >= 4
+    for file in FILES:
         fits = read_fits(file.read_text("utf-8"))
         assert fits == load_fits(file.stem, None)
         assert fits.rank or fits.fits
         assert as_toml(fits, "a model").splitlines()[1:] == file.read_text("utf-8").splitlines()[1:]
         for fit in fits.fits:
+            assert fit.tasks
             assert fit.problems >= 290
             assert fit.weights.keys() <= SIGNS.keys() >= fit.ranges.keys()

@@ -15,10 +15,10 @@ from entropix_edge.confidence import Fits, as_toml, load_fits
 from entropix_edge.evaluation.judged import fit_recorded, judged_answers
 from entropix_edge.evaluation.results import read_results
 from entropix_edge.evaluation.samples import read_samples
-from entropix_edge.evaluation.statistics import auroc
 from entropix_edge.evaluation.summary import markdown, summarise
 
 CHECKOUT = Path(__file__).parents[1]
+EVALUATION = (CHECKOUT / "docs" / "EVALUATION.md").read_text("utf-8")
 README = (CHECKOUT / "README.md").read_text("utf-8")
 BLOCKS = re.findall(r"^```(sh|python)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 COMMANDS = [
@@ -74,10 +74,9 @@ def test_the_generated_pages_are_up_to_date() -> None:
 
 
 def test_the_table_of_accuracies_is_that_of_the_results() -> None:
-    page = (CHECKOUT / "docs" / "EVALUATION.md").read_text("utf-8")
     for path in (CHECKOUT / "docs" / "results").glob("*.jsonl"):
-        assert path.name in page
-        assert markdown(summarise(read_results(path)[1])) in page, f"run `eval --format md --out {path.name}`"
+        assert path.name in EVALUATION
+        assert markdown(summarise(read_results(path)[1])) in EVALUATION, f"run `eval --format md --out {path.name}`"
 
 
 def test_links_in_the_documents_lead_somewhere() -> None:
@@ -87,9 +86,7 @@ def test_links_in_the_documents_lead_somewhere() -> None:
 
 
 REPLAYS = re.findall(
-    r"^```text\nentropix-edge (replay docs/results/\S+ .*--format md)\n```\n\n((?:\|.*\n)+)",
-    (CHECKOUT / "docs" / "EVALUATION.md").read_text("utf-8"),
-    re.MULTILINE,
+    r"^```text\nentropix-edge (replay docs/results/\S+ .*--format md)\n```\n\n((?:\|.*\n)+)", EVALUATION, re.MULTILINE
 )
 
 
@@ -103,21 +100,45 @@ def test_a_table_is_what_its_command_prints(
 
 
 def test_there_are_such_tables() -> None:
-    assert REPLAYS
+    assert len(REPLAYS) > 5
+    assert len(CONFIDENCES) == 3
+    assert len(SHIPPED) == 4
 
 
-def test_what_is_said_of_the_confidence_is_what_the_summaries_give() -> None:
-    page = (CHECKOUT / "docs" / "EVALUATION.md").read_text("utf-8")
-    folder = CHECKOUT / "docs" / "results" / "candidates"
-    fitted, kept_apart = (
-        judged_answers(read_samples(folder / f"gsm8k-{part}-qwen2.5-coder-0.5b.jsonl.gz"), "greedy") for part in "ac"
-    )
-    (shipped,) = load_fits(str(fitted.source["fingerprint"]), None).of("greedy")
-    again = fit_recorded(fitted, None, answer="last-number", least=200)
-    assert as_toml(Fits(None, (again,)), "") == as_toml(Fits(None, (shipped,)), ""), "run `calibrate --from-recording`"
-    given = [(shipped.probability(each.features), each.right) for each in kept_apart.answers]
-    kept = [(value, right) for value, right in given if value is not None]
-    found = auroc(*zip(*kept, strict=True))
-    assert found
-    assert "{:.3f} ({:.3f} to {:.3f})".format(*found) in page, "run `scripts/confidence.py`"
-    assert f"| {len(given)} | {100 * len(kept) / len(given):.0f} % |" in page
+CONFIDENCES = re.findall(r"^\.venv/bin/python (scripts/confidence\.py .*)$", EVALUATION, re.MULTILINE)
+
+
+@pytest.mark.parametrize("command", CONFIDENCES)
+def test_what_is_said_of_the_confidence_is_what_its_script_prints(command: str) -> None:
+    for name, path in re.findall(r"^([A-Z])=(docs/results/\S+)$", EVALUATION, re.MULTILINE):
+        command = command.replace(f"${name}", path)
+    arguments = re.sub(r" --picture \S+", "", command).split()
+    found = subprocess.run([sys.executable, *arguments], cwd=CHECKOUT, capture_output=True, text=True, check=True)
+    tables = re.findall(r"(?:^\|.*\n)+", found.stdout, re.MULTILINE)
+    assert tables
+    for table in tables:
+        assert table in EVALUATION
+    for number in re.findall(r"\d\.\d{3}", re.sub(r"^\|.*\n", "", found.stdout, flags=re.MULTILINE)):
+        assert number in EVALUATION
+
+
+SHIPPED = re.findall(
+    r"^\$fit/(\w+)\.toml --from-recording \$(\w) --policy (\S+)$",
+    EVALUATION,
+    re.MULTILINE,
+)
+
+
+def test_what_ships_is_fitted_to_the_summaries() -> None:
+    paths = dict(re.findall(r"^([A-Z])=(docs/results/\S+)$", EVALUATION, re.MULTILINE))
+    for mark in {mark for mark, _, _ in SHIPPED}:
+        fits = [
+            fit_recorded(
+                judged_answers(read_samples(CHECKOUT / paths[letter]), policy), None, answer="last-number", least=290
+            )
+            for each, letter, policy in SHIPPED
+            if each == mark
+        ]
+        assert as_toml(Fits(None, tuple(fits)), "") == as_toml(load_fits(mark, None), ""), "run `calibrate`"
+    shipped = (CHECKOUT / "entropix_edge" / "confidence" / "fitted").glob("*.toml")
+    assert len(SHIPPED) == sum(len(load_fits(path.stem, None).fits) for path in shipped)

@@ -407,7 +407,7 @@ def test_results_are_drawn_against_their_cost(tmp_path: Path) -> None:
 def test_recordings_are_drawn(tmp_path: Path, chart: str) -> None:
     more = ["--escalate", LARGE] if chart == "escalation" else []
     assert plot(SMALL, "--chart", chart, *OF_GREEDY, *more, "--out", tmp_path / "a.svg") == 0
-    said = {"reliability": "293 answers in 10 bins", "coverage": "95 % interval", "escalation": "seconds a problem"}
+    said = {"reliability": "586 answers in 10 bins", "coverage": "95 % interval", "escalation": "seconds a problem"}
     assert said.get(chart, "greedy+check") in text_of(tmp_path / "a.svg")
 
 

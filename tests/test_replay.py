@@ -25,7 +25,7 @@ from entropix_edge.evaluation.records import Candidate, Record, Tokens, open_rec
 from entropix_edge.evaluation.replay import Pool, any_right, ballot, curve, lead_is_safe, orders, pools, rule, tally
 from entropix_edge.evaluation.results import Result, open_results
 from entropix_edge.evaluation.samples import Sample, read_samples, write_summary
-from entropix_edge.evaluation.statistics import auroc, gain_at_equal_cost, mean_interval
+from entropix_edge.evaluation.statistics import auroc, gain_at_equal_cost, mean_interval, sign_test
 from entropix_edge.types import FinishReason
 
 # --- what is counted ------------------------------------------------------------------------------
@@ -373,15 +373,20 @@ def test_two_policies_are_paired_on_the_problems_that_both_answered() -> None:
     first, second = two_models("ABBA", "ABAB", [1.0] * 4)
     row = pair(second, Pool("other", {**first.problems, "x": first.problems["0"]}))
     assert row
-    assert (row.problems, row.won, row.lost) == (4, 1, 1)
+    assert (row.problems, row.won, row.lost, row.chance) == (4, 1, 1, 1.0)
     assert row.accuracy.value == 0.5
     assert row.over
     assert row.over.value == 0.0
     assert (row.decoded_tokens, row.cost) == (30, 3.0)
     alone = pair(first, first)
     assert alone
-    assert (alone.over, alone.cost) == (None, 1.0)
+    assert (alone.over, alone.chance, alone.cost) == (None, None, 1.0)
     assert pair(first, Pool("other", {})) is None
+
+
+@pytest.mark.parametrize(("won", "lost", "chance"), [(0, 0, 1.0), (2, 1, 1.0), (6, 0, 2 / 2**6), (1, 7, 18 / 2**8)])
+def test_how_likely_an_uneven_split_is_by_chance(won: int, lost: int, chance: float) -> None:
+    assert sign_test(won, lost) == chance
 
 
 def test_models_without_a_problem_in_common_are_not_compared() -> None:

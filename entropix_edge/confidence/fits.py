@@ -50,6 +50,7 @@ class Fit:
         intercept: of the log-odds.
         weights: of each feature's `scaled` value in the log-odds.
         ranges: the least and the greatest value of a feature with which it holds.
+        tasks: the file with the problems; empty where it is not known.
     """
 
     answer: str
@@ -61,6 +62,7 @@ class Fit:
     intercept: float
     weights: Mapping[str, float]
     ranges: Mapping[str, tuple[float, float]]
+    tasks: str = ""
 
     def probability(self, features: Mapping[str, float]) -> float | None:
         """The probability that an answer is right; None where the reply is none like those that were fitted.
@@ -206,6 +208,7 @@ def _fit(table: dict[str, Any]) -> Fit:
         answer=str(table["answer"]),
         policy=str(table["policy"]),
         problems=int(table["problems"]),
+        tasks=str(table.get("tasks", "")),
         weights={str(name): _number(value) for name, value in table["weights"].items()},
         ranges={str(name): (_number(low), _number(high)) for name, (low, high) in table["ranges"].items()},
         **numbers,
@@ -226,8 +229,7 @@ def as_toml(fits: Fits, model: str) -> str:
         fits: all of the model's.
         model: a name for the model.
     """
-    shown = "".join(letter if letter.isprintable() else "?" for letter in model)
-    lines = [f"# How sure of the replies of {shown} one may be. Written by `entropix-edge calibrate`."]
+    lines = [f"# How sure of the replies of {_printable(model)} one may be. Written by `entropix-edge calibrate`."]
     if fits.rank:
         lines += [
             "",
@@ -246,8 +248,9 @@ def as_toml(fits: Fits, model: str) -> str:
 def _lines(fit: Fit) -> list[str]:
     return [
         "[[fit]]  # when its answers are right",
-        f"answer = {json.dumps(fit.answer)}",
-        f"policy = {json.dumps(fit.policy)}",
+        f"answer = {_quoted(fit.answer)}",
+        f"policy = {_quoted(fit.policy)}",
+        *([f"tasks = {_quoted(_printable(fit.tasks))}  # whose answers it was fitted to"] if fit.tasks else []),
         f"problems = {fit.problems}",
         f"right = {fit.right:.4f}",
         f"auroc = {fit.auroc:.3f}  # in cross-validation, as is",
@@ -260,3 +263,12 @@ def _lines(fit: Fit) -> list[str]:
         "[fit.ranges]  # replies outside are not of this kind",
         *(f"{name} = [{low:.5g}, {high:.5g}]" for name, (low, high) in fit.ranges.items()),
     ]
+
+
+def _printable(text: str) -> str:
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
+def _quoted(text: str) -> str:
+    """As a basic string of TOML, which knows no surrogate pairs, and no DEL."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

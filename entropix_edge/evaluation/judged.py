@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..confidence import policy_name
@@ -98,7 +98,8 @@ def fit_recorded(
     name = policy_name(recorded.policy.sampler, recorded.policy.config().in_effect(preset))
     if recorded.policy.voting.candidates > 1:
         name = f"{name}, {recorded.policy.voting.name}"
-    return fit_answers(recorded.answers, answer=str(kind), policy=name)
+    found = fit_answers(recorded.answers, answer=str(kind), policy=name)
+    return replace(found, tasks=str(recorded.source.get("tasks") or ""))
 
 
 def _preset(recorded: Recorded, folder: Path | None) -> Preset:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .statistics import Interval, mean_interval, paired_difference
+from .statistics import Interval, mean_interval, paired_difference, sign_test
 
 if TYPE_CHECKING:
     from .replay import Pool
 
-COLUMNS = ("policy", "problems", "accuracy, %", "over", "won", "lost", "decoded", "× decoded")
+COLUMNS = ("policy", "problems", "accuracy, %", "over", "won", "lost", "p", "decoded", "× decoded")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +26,8 @@ class PairedRow:
         over: how much higher than the other's, with a paired bootstrap; None beside itself.
         won: problems that it answers right and the other wrong.
         lost: the reverse.
+        chance: how likely a difference of won and lost as great as this is where neither policy is better; None beside
+            itself.
         decoded_tokens: a problem.
         cost: in decoded tokens, of the other's.
     """
@@ -36,6 +38,7 @@ class PairedRow:
     over: Interval | None
     won: int
     lost: int
+    chance: float | None
     decoded_tokens: float
     cost: float
 
@@ -48,6 +51,7 @@ class PairedRow:
             self.over.difference_in_percent() if self.over else "",
             str(self.won) if self.over else "",
             str(self.lost) if self.over else "",
+            "" if self.chance is None else f"{self.chance:.2g}",
             f"{self.decoded_tokens:.0f}",
             f"{self.cost:.3f}",
         )
@@ -65,13 +69,15 @@ def pair(pool: Pool, other: Pool) -> PairedRow | None:
     ours, theirs = ([each.problems[problem][0] for problem in problems] for each in (pool, other))
     right, baseline = (np.array([sample.right for sample in samples]) for samples in (ours, theirs))
     decoded, spent = (float(np.mean([sample.decoded_tokens for sample in samples])) for samples in (ours, theirs))
+    won, lost = int((right & ~baseline).sum()), int((~right & baseline).sum())
     return PairedRow(
         policy=pool.policy,
         problems=len(problems),
         accuracy=mean_interval(right),
         over=None if pool is other else paired_difference(right, baseline),
-        won=int((right & ~baseline).sum()),
-        lost=int((~right & baseline).sum()),
+        won=won,
+        lost=lost,
+        chance=None if pool is other else sign_test(won, lost),
         decoded_tokens=decoded,
         cost=decoded / spent,
     )

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from ..render.canvas import Figure
+    from ..render.canvas import Axes, Figure
     from .replay import Pool
     from .samples import Sample
 
@@ -95,21 +95,29 @@ def reliability(paths: Sequence[Path], policy: str | None = None, extractor: str
         ConfigError: a file holds something else, or too few answers.
         OSError: it cannot be read.
     """
-    probabilities, right = _probabilities(paths, policy, extractor)
-    rows = bins(probabilities, right)
     figure, axes = new_axes(4.6, 4.2)
-    charts.reliability(axes, rows, [wilson(share * count, int(count)) for _mean, share, count in rows])
+    draw_reliability(axes, *_probabilities(paths, policy, extractor))
     return figure
 
 
 def coverage(paths: Sequence[Path], policy: str | None = None, extractor: str | None = None) -> Figure:
     """How many answers are right when only the surest are given, with intervals. Arguments as of `reliability`."""
-    probabilities, right = _probabilities(paths, policy, extractor)
     figure, axes = new_axes(4.6, 4.2)
+    draw_coverage(axes, *_probabilities(paths, policy, extractor))
+    return figure
+
+
+def draw_reliability(axes: Axes, probabilities: npt.ArrayLike, right: npt.ArrayLike) -> None:
+    """Draw how often answers are right that were given some probability, with Wilson's intervals."""
+    rows = bins(probabilities, right)
+    charts.reliability(axes, rows, [wilson(share * count, int(count)) for _mean, share, count in rows])
+
+
+def draw_coverage(axes: Axes, probabilities: npt.ArrayLike, right: npt.ArrayLike) -> None:
+    """Draw how many answers are right when only the surest are given, with Wilson's intervals."""
     rows = risk_coverage(probabilities, right)
     intervals = [wilson(min(share * count, count), count) for count, share in enumerate(rows[:, 1].tolist(), 1)]
     charts.coverage(axes, rows, intervals)
-    return figure
 
 
 def _probabilities(

@@ -72,6 +72,17 @@ def paired_difference(ours: npt.ArrayLike, theirs: npt.ArrayLike, *, seed: int =
     return Interval(float(differences.mean()), float(low), float(high))
 
 
+def sign_test(won: int, lost: int) -> float:
+    """How likely as uneven a split is where each side wins with even odds: two-sided and exact (McNemar's test).
+
+    Args:
+        won: problems that only one policy answers right.
+        lost: those that only the other does.
+    """
+    count, fewer = won + lost, min(won, lost)
+    return float(min(1.0, 2 * sum(math.comb(count, number) for number in range(fewer + 1)) / 2**count))
+
+
 def resampled(count: int, resamples: int = _FEWER, *, seed: int = 0) -> Array:
     """How often each of `count` problems is drawn in each resample: shape (resamples, count)."""
     random = np.random.default_rng(seed)

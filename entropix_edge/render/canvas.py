@@ -14,8 +14,8 @@ from .steps import CORRECTED
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure as Figure  # others have the type from here
+    from matplotlib.axes import Axes as Axes
+    from matplotlib.figure import Figure as Figure  # others have the types from here
 
 Format = Literal["svg", "png", "pdf"]
 FORMATS: tuple[Format, ...] = get_args(Format)
