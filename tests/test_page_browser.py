@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 from browsers import Opened, opened, package
+from matplotlib.image import imread
 from serving import Served, endless_model, serving
 
 from entropix_edge import EngineConfig, GenerationConfig
@@ -17,6 +21,7 @@ from entropix_edge.render import read_trace
 from entropix_edge.strategy import THRESHOLDS, classify, load_preset, override
 from entropix_edge.types import BranchEvent, Metrics, TokenEvent
 
+SVG = "{http://www.w3.org/2000/svg}"
 TORN = {"branch.entropy_below": 30, "branch.varentropy_above": 0, "branch.least_share": 0, "argmax.entropy_below": 0}
 """Options with which the tiny model forks at every turn."""
 
@@ -93,6 +98,9 @@ def test_another_token_is_gone_on_from_by_its_id_and_taken_back(page: Opened, se
     page.tried(2)
     assert page.ids[: place + 1] == [*before[:place], other]
     assert len(page.ids) > place + 1, "the model went on"
+    assert "".join(page.texts) == page.page.evaluate("() => window.entropix.tree.current.reply.text"), (
+        "nothing is shown twice"
+    )
     assert page.page.locator(".tree li").count() == 2
     page.press("Undo")
     assert page.ids == before
@@ -212,8 +220,22 @@ def test_the_pages_verdicts_are_pythons(page: Opened, name: str) -> None:
 # --- files --------------------------------------------------------------------------------------------
 
 
+VIEW = """() => {
+  const inside = (query) => document.querySelector(query).innerHTML;
+  const told = [...document.querySelectorAll('.t')].map((span) => {
+    span.click();
+    return inside('.inspector-body');
+  });
+  const panels = ['.reply', '.timeline', '.plane', '.summary', '.sliders'].map((query) => [query, inside(query)]);
+  return { told, ...Object.fromEntries(panels) };
+}"""
+
+
 def test_a_trace_is_exported_read_by_python_and_imported(page: Opened, tmp_path: Path) -> None:
     page.ask(seed=1)
+    page.choose(5)
+    page.page.locator(".inspector .ways").last.locator("li button").first.click()
+    page.tried(2)
     file = tmp_path / "trace.jsonl"
     with page.page.expect_download() as download:
         page.press("Export trace")
@@ -223,11 +245,12 @@ def test_a_trace_is_exported_read_by_python_and_imported(page: Opened, tmp_path:
         event.token_id for event in trace.events if isinstance(event, TokenEvent) and event.token_id is not None
     ] == page.ids
     assert any(isinstance(event, BranchEvent) for event in trace.events)
-    before = page.ids, page.texts
+    page.page.mouse.move(0, 0)
+    before = page.page.evaluate(VIEW)
     page.press("New")
     page.page.set_input_files("input[type=file]", file)
     page.page.wait_for_selector(".t")
-    assert (page.ids, page.texts) == before
+    assert page.page.evaluate(VIEW) == before
     with page.page.expect_download() as again:
         page.press("Export trace")
     again.value.save_as(tmp_path / "again.jsonl")
@@ -287,15 +310,24 @@ def test_a_file_that_is_no_trace_is_refused(page: Opened, tmp_path: Path, conten
     assert page.ids == before
 
 
-@pytest.mark.parametrize(("kind", "begins"), [("SVG", b"<svg "), ("PNG", b"\x89PNG")])
-def test_the_timeline_is_saved_as_a_picture(page: Opened, tmp_path: Path, kind: str, begins: bytes) -> None:
+@pytest.mark.parametrize("name", ["timeline", "plane"])
+def test_a_plot_is_saved_as_a_picture(page: Opened, tmp_path: Path, name: str) -> None:
     page.ask(seed=1)
-    with page.page.expect_download() as download:
-        page.page.get_by_role("button", name=f"Save the timeline as {kind}").click()
-    download.value.save_as(tmp_path / "picture")
-    content = (tmp_path / "picture").read_bytes()
-    assert content.startswith(begins)
-    assert len(content) > 2000
+    drawing = page.page.locator(f"svg.{name}")
+    box, shapes = drawing.bounding_box(), drawing.locator("path, rect").count()
+    for kind in ("SVG", "PNG"):
+        with page.page.expect_download() as download:
+            page.page.get_by_role("button", name=f"Save the {name} as {kind}").click()
+        assert download.value.suggested_filename == f"{name}.{kind.lower()}"
+        download.value.save_as(tmp_path / kind)
+    root = ElementTree.parse(tmp_path / "SVG").getroot()
+    assert float(root.attrib["width"]) == pytest.approx(box["width"], abs=1)
+    drawn = [each for each in root.iter() if each.tag in (f"{SVG}path", f"{SVG}rect")]
+    assert len(drawn) == shapes + 1, "and a ground"
+    assert all(each.get("fill") for each in drawn), "it needs no style sheet"
+    pixels = imread(tmp_path / "PNG", format="png")
+    assert pixels.shape[:2] == (math.ceil(2 * box["height"]), math.ceil(2 * box["width"]))
+    assert len(np.unique(pixels.reshape(-1, pixels.shape[2]), axis=0)) > 20, "something is drawn on it"
 
 
 # --- who may use it, and how --------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ import pytest
 from browsers import PATIENCE
 from test_plot import HAPPENED, plot, token, write
 
+from entropix_edge.render import read_trace
+from entropix_edge.strategy import describe_table
 from entropix_edge.types import (
     Alternative,
     BranchEvent,
@@ -19,8 +22,12 @@ from entropix_edge.types import (
     Event,
     FinishReason,
     Origin,
+    RejectedEvent,
     RewindEvent,
+    TokenEvent,
 )
+
+SKY = Path(__file__).parents[1] / "docs" / "traces" / "sky.jsonl"
 
 EVIL = [
     "</script><script>document.title='owned'</script>",
@@ -98,15 +105,168 @@ def test_text_timeline_and_plane_follow_each_other(page: Any, tmp_path: Path) ->
 
 
 def test_the_least_sure_tokens_are_jumped_to(page: Any, tmp_path: Path) -> None:
-    opened(page, write(tmp_path / "t.jsonl", [token(place) for place in range(900)]), out=tmp_path / "t.html")
+    peaks = {300: 6.5, 4: 6.4, 899: 6.3, 500: 6.2, 100: 6.1}
+    reply = [token(place, point=(peaks.get(place, 1.0), 1.0)) for place in range(900)]
+    opened(page, write(tmp_path / "t.jsonl", reply), out=tmp_path / "t.html")
     rows = page.locator(".summary ol li button")
-    assert rows.count() == 5
-    rows.last.click()
-    chosen = page.locator(".t.selected")
-    assert "6.00" in page.locator(".inspector .numbers").inner_text(), "the greatest entropy there is"
-    box = chosen.bounding_box()
-    assert box is not None
-    assert 0 < box["y"] < 900
+    assert rows.locator(".told").all_text_contents() == [f"{entropy:.2f} bits" for entropy in peaks.values()]
+    for row, place in enumerate(peaks):
+        rows.nth(row).click()
+        assert f"Token {place}" in page.locator(".inspector h2").inner_text()
+        box = page.locator(".t.selected").bounding_box()
+        assert box is not None
+        assert 0 < box["y"] < 900
+
+
+# --- what is said of a token, held against its record --------------------------------------------------
+
+MEANINGS = {"argmax": "sure", "branch": "torn", "pause": "lost", "resample": "scattered"}
+READ = """() => [...document.querySelectorAll('.t')].map((span) => {
+  span.click();
+  const inspector = document.querySelector('.inspector');
+  const texts = (parent, query) => [...parent.querySelectorAll(query)].map((each) => each.textContent.trim());
+  const names = texts(inspector, '.numbers dt');
+  const table = [...inspector.querySelectorAll('.thresholds tr')];
+  return {
+    why: inspector.querySelector('.why').textContent,
+    numbers: Object.fromEntries(texts(inspector, '.numbers dd').map((value, at) => [names[at], value])),
+    thresholds: table.map((row) => [texts(row, 'th')[0], ...texts(row, 'td')]),
+    others: texts(inspector, '.ways .rest .told')[0],
+  };
+})"""
+
+
+def percentage(told: str) -> float:
+    return 0.05 if told == "under 0.1 %" else float(told.removesuffix(" %").split()[0])
+
+
+def rows_of(preset: Any, event: TokenEvent) -> list[list[tuple[str, str, float, bool]]]:
+    """The table's conditions at a token: letter, sign, threshold and whether it holds, a list a strategy."""
+    assert event.metrics is not None
+    rows = []
+    for rule in describe_table()["rules"]:
+        row = []
+        for condition in rule["conditions"]:
+            section, key = condition["threshold"].split(".")
+            limit, value = preset[section][key], getattr(event.metrics, condition["metric"])
+            below = condition["is"] == "below"
+            letter = {"entropy": "H", "varentropy": "V"}[condition["metric"]]
+            row.append((letter, "<" if below else ">", limit, value < limit if below else value > limit))
+        rows.append(row)
+    return rows
+
+
+def test_a_token_is_explained_by_the_numbers_of_its_record(page: Any, tmp_path: Path) -> None:
+    opened(page, SKY, out=tmp_path / "sky.html")
+    trace = read_trace(SKY)
+    strategies = [rule["strategy"] for rule in describe_table()["rules"]]
+    seen = set()
+    for event, shown in zip(trace.tokens, page.evaluate(READ), strict=True):
+        assert event.metrics is not None
+        assert event.metrics.attention is not None
+        entropy, varentropy = event.metrics.entropy, event.metrics.varentropy
+        rows = rows_of(trace.header["preset"], event)
+        assert shown["thresholds"] == [
+            [
+                f"{MEANINGS[name]} ({name})",
+                *(f"{a} {sign} {limit:.2f} {'✓' if holds else '✗'}" for a, sign, limit, holds in row),
+            ]
+            for name, row in zip(strategies, rows, strict=True)
+        ]
+        values = {"H": f"{entropy:.2f}", "V": f"{varentropy:.2f}"}
+        verdict = next((at for at, row in enumerate(rows) if all(holds for *_, holds in row)), None)
+        seen.add(verdict)
+        if verdict is None:
+            reason = f"H {entropy:.2f} and V {varentropy:.2f} lie in none of the four quadrants: in between, "
+        else:
+            (a, first, limit, _), (b, second, other, _) = rows[verdict]
+            words = {"<": "under", ">": "above"}
+            reason = (
+                f"{a} {values[a]} is {words[first]} {limit:.2f} and {b} {values[b]} {words[second]} {other:.2f}: "
+                f"{MEANINGS[strategies[verdict]]}, "
+            )
+        assert shown["why"].startswith(reason)
+        numbers = shown["numbers"]
+        assert numbers["entropy H"].startswith(f"{entropy:.2f} bits, as unsure as among ")
+        assert numbers["varentropy V"] == f"{varentropy:.2f} bits²"
+        assert numbers["attention entropy"] == f"{event.metrics.attention.entropy:.2f} bits"
+        assert numbers["agreement"] == f"{event.metrics.attention.agreement:.4f}"
+        assert numbers["token id"] == str(event.token_id)
+        assert percentage(numbers["probability"]) == pytest.approx(100 * math.exp(event.logprob or 0), abs=0.51)
+        listed = [each.token_id for each in event.alternatives]
+        rank = str(listed.index(event.token_id) + 1) if event.token_id in listed else "not among the 3 most probable"
+        assert numbers["rank"] == rank
+        share = 100 * (1 - sum(math.exp(each.logprob) for each in event.alternatives))
+        assert percentage(shown["others"]) == pytest.approx(share, abs=0.51), "what is left for all other tokens"
+    assert len(seen) >= 3, "several quadrants were there"
+
+
+def test_rejected_draws_are_listed_with_their_limits(page: Any, tmp_path: Path) -> None:
+    events: list[Event] = [
+        token(0),
+        RejectedEvent(1, 5, " zebra", 9.04, 6.0),
+        RejectedEvent(1, 6, " la", 0.1, None),
+        token(1),
+    ]
+    opened(page, write(tmp_path / "t.jsonl", events), out=tmp_path / "t.html")
+    page.get_by_role("button", name="2 rejected draws at token 1").click()
+    inspector = page.locator(".inspector")
+    rows = inspector.locator("h3:has-text('Rejected draws') + ul > li")
+    assert rows.locator("code").all_text_contents() == [" zebra", " la"]
+    assert rows.locator(".told").all_text_contents() == [
+        "9.0 bits, the limit was 6.0",
+        "would have gone round in a loop",
+    ]
+    rejected = "Rejected “ zebra” as atypical: 9.0 bits, the limit was 6.0."
+    looping = "Rejected “ la”, which would have gone round in a loop."
+    assert inspector.locator(".why").inner_text().startswith(f"{rejected} {looping} H ")
+
+
+def test_a_chip_opens_a_fork_with_the_scores_of_its_branches(page: Any, tmp_path: Path) -> None:
+    branches = [
+        BranchEvent(1, (2, 3), " second one", -0.9, kept=False),
+        BranchEvent(1, (1,), " first", -0.4, kept=True),
+        BranchEvent(1, (4, 5, 6), " third of all", -1.25, kept=False),
+    ]
+    events: list[Event] = [token(0), *branches, token(1, " first", origin=Origin.BRANCH), token(2)]
+    opened(page, write(tmp_path / "t.jsonl", events), out=tmp_path / "t.html")
+    chip = page.locator(".chip")
+    assert chip.all_text_contents() == ["3"]
+    assert chip.get_attribute("aria-label") == "Fork of 3 branches at token 1"
+    chip.click()
+    rows = page.locator(".inspector h3:has-text('Fork: 3 branches') + ul > li")
+    assert rows.locator("code").all_text_contents() == [" first", " second one", " third of all"], "the best first"
+    assert rows.locator(".told").all_text_contents() == [
+        "kept, score -0.40",
+        "not taken, score -0.90",
+        "not taken, score -1.25",
+    ]
+    assert rows.and_(page.locator(".marked")).locator("code").all_text_contents() == [" first"]
+    assert "looked 1 to 3 tokens down 3 branches, kept “ first”." in page.locator(".inspector .why").inner_text()
+
+
+def test_candidates_stand_side_by_side_with_their_votes(page: Any, tmp_path: Path) -> None:
+    votes = [("41", 0.7), ("42", 0.6), (None, 0.9), ("42", 0.5)]
+    events: list[Event] = [
+        CandidateEvent(at, (at,), f"reply {at}", confidence, answer, kept=at == 1)
+        for at, (answer, confidence) in enumerate(votes)
+    ]
+    opened(page, write(tmp_path / "t.jsonl", [*events, token(0, "reply 1")]), out=tmp_path / "t.html")
+    assert page.locator(".candidates > ul > li").all_text_contents() == [
+        "42 2 votes, confidence 1.10 in all",
+        "41 1 vote, confidence 0.70 in all",
+    ]
+    cards = page.locator("article.candidate")
+    assert cards.locator("h2").all_text_contents() == [
+        "1: confidence 0.70",
+        "2, kept: confidence 0.60",
+        "3: confidence 0.90",
+        "4: confidence 0.50",
+    ]
+    assert cards.locator("p").all_text_contents() == ["votes for 41", "votes for 42", "no vote", "votes for 42"]
+    assert cards.locator(".text").all_text_contents() == [f"reply {at}" for at in range(4)]
+    tops = {each["y"] for each in cards.evaluate_all("all => all.map((each) => each.getBoundingClientRect())")}
+    assert len(tops) < len(votes), "side by side"
 
 
 def test_several_traces_are_chosen_from(page: Any, tmp_path: Path) -> None:

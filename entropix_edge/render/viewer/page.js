@@ -353,7 +353,10 @@ class Page {
       if (!extension) continue;
       const before = reply.tokens.length;
       for (const record of extension.events || []) reply.push(record);
-      if (extension.summary) reply.summary = extension.summary;
+      if (extension.summary) {
+        reply.summary = extension.summary;
+        reply.header.extra_decoded_tokens = extension.summary.extra_decoded_tokens; // a trace has it too
+      }
       this.measure(node, reply.tokens.length - before);
     }
   }

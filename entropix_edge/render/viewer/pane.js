@@ -33,7 +33,12 @@ class TextPane {
   /** Draw what has come. */
   update() {
     const piece = document.createDocumentFragment();
-    const { tokens } = this.reply;
+    const { tokens, emptied } = this.reply;
+    const before = emptied && this.spans[emptied.place];
+    if (before && before.textContent) {
+      before.textContent = "";
+      this.colour(emptied);
+    }
     while (this.spans.length < tokens.length) {
       const token = tokens[this.spans.length];
       const chip = this.chip(token);

@@ -20,7 +20,8 @@ class Reply {
     this.tail = ""; // text that came with no token
     this.summary = null; // the server's own
     this.judged = null; // the trace's confidence event
-    this.begun = null; // {text, mine}: what the next event's text begins with
+    this.begun = null; // {kept, mine, first}: what the next event's text begins with
+    this.emptied = null; // the token whose text came with the one after it
     this.correcting = false;
   }
 
@@ -35,7 +36,8 @@ class Reply {
     const metrics = record.metrics || {};
     const before = this.asides.get(record.index) || [];
     const forced = record.origin === "forced";
-    this.correcting = forced && (this.correcting || before.some((aside) => aside.event === "correction"));
+    const chosen = forced && !record.strategy; // a pause and a corrected number have one
+    this.correcting = forced && !chosen && (this.correcting || before.some((aside) => aside.event === "correction"));
     const token = {
       index: record.index,
       place: this.tokens.length,
@@ -49,7 +51,7 @@ class Reply {
       origin: record.origin,
       alternatives: this.packed(record.alternatives),
       corrected: this.correcting,
-      chosen: false,
+      chosen,
     };
     this.finish = record.finish_reason || this.finish;
     this.append(token);
@@ -99,7 +101,10 @@ class Reply {
     const { kept, mine, first } = this.begun;
     this.begun = null;
     if (text.startsWith(kept + mine)) return text.slice(kept.length + mine.length);
-    if (first) first.text = ""; // half a character, which is written with what follows it
+    if (first) {
+      first.text = ""; // what is before it ends in half a character: the next event has all of it
+      this.emptied = first;
+    }
     return text.startsWith(kept) ? text.slice(kept.length) : text;
   }
 

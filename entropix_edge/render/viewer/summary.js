@@ -32,7 +32,7 @@ class Summary {
       ["greatest entropy", `${fixed(figures.greatest)} bits`],
       ["perplexity", fixed(figures.perplexity)],
       ["forks", String(figures.forks)],
-      ["extra decoded tokens", reply.summary ? String(reply.summary.extra_decoded_tokens) : null],
+      ["extra decoded tokens", Number.isInteger(reply.header.extra_decoded_tokens) ? String(reply.header.extra_decoded_tokens) : null],
       ["ended by", reply.finish],
       ["seed", reply.header.seed === undefined || reply.header.seed === null ? null : String(reply.header.seed)],
       ["model", reply.header.model ? visible(String(reply.header.model)) : null],
