@@ -274,27 +274,24 @@ def test_an_interrupt_inside_a_decode_reaches_the_caller(tiny_model: Path) -> No
 
 
 def test_ctrl_c_during_a_long_decode_reaches_the_caller_and_no_reply_ends_in_silence(tmp_path: Path) -> None:
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
+    def ask() -> bool:
+        left[0] -= 1
+        if left[0] == 0:
+            signal.raise_signal(signal.SIGINT)
+        return False
 
+    left = [0]
     path = tiny_gguf.write_llama(tmp_path / "long.gguf", tiny_gguf.Shape(n_ctx=8192))
-    before = signal.signal(signal.SIGALRM, interrupt)
-    try:
-        with Engine.open(
-            path, EngineConfig(threads=1, sequences=2, ctx_size=8192, attention="off", batch_size=8192)
-        ) as engine:
-            other = engine.stream("hello", config(n_predict=400))
-            next(other)
-            engine.tokenize_prompt("hello")  # the template's process has started
-            signal.setitimer(signal.ITIMER_REAL, 0.15)
-            with pytest.raises(KeyboardInterrupt):
-                engine.generate("hello " * 1100, config(n_predict=1))
-            with pytest.raises(ContextError, match="ask again"):
-                other.reply()
-            assert engine.generate("hello", config(n_predict=3)).finish_reason == "length"
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+    settings = EngineConfig(threads=1, sequences=2, ctx_size=8192, attention="off", batch_size=8192)
+    with Engine.open(path, settings, cancelled=ask) as engine:
+        other = engine.stream("hello", config(n_predict=400))
+        next(other)
+        left[0] = 3  # asked once before a decode, then from inside it
+        with pytest.raises(KeyboardInterrupt):
+            engine.generate("hello " * 1100, config(n_predict=1))
+        with pytest.raises(ContextError, match="ask again"):
+            other.reply()
+        assert engine.generate("hello", config(n_predict=3)).finish_reason == "length"
 
 
 def test_a_control_token_s_text_stops_at_the_token(engine: Engine) -> None:

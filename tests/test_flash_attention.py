@@ -9,7 +9,7 @@ import gguf
 import gguf.quants
 import numpy as np
 import pytest
-from test_attention import OTHER, PROMPT, assert_close, cells, decode
+from test_attention import OTHER, PROMPT, TOLERANCE, assert_close, cells, decode
 from tiny_attention import GEMMA, KINDS, LLAMA, Array, Kind, Still, exact, half
 from tiny_gguf import Shape
 
@@ -17,6 +17,9 @@ from entropix_edge.llama import Context, Model
 from entropix_edge.llama.attention import AttentionTap
 from entropix_edge.types import Cell
 
+# Some 20 of the keys' 57,600 numbers lie within 1e-4 of the middle between two steps of four bits, where a processor's
+# last digits decide. One that moves by a step moves entropy by up to 8e-4 bits, varentropy by 1.6e-3; on ARM one does.
+ROUNDED = 2e-3
 LONG = [3 + (7 * i + i // 5) % 200 for i in range(300)]
 ALL = (0, 1, 2)
 
@@ -82,10 +85,11 @@ def test_every_type_of_keys(open_still: Callable[..., Context], name: str) -> No
     stored = half if name == "F32" else functools.partial(quantised, kind)
     still = Still.random(LLAMA, Shape(n_embd=128, n_head=4, n_head_kv=2))
     context = open_still(still, key_type=kind.name.lower())
+    tolerance = ROUNDED if name.startswith(("Q4", "Q5")) else TOLERANCE
     (row,) = decode(context, cells(LONG))
-    assert_close(row.attention, still.metrics(LONG, ALL, stored))
+    assert_close(row.attention, still.metrics(LONG, ALL, stored), tolerance)
     (row,) = decode(context, cells([9], start=len(LONG)))
-    assert_close(row.attention, still.metrics([*LONG, 9], ALL, stored))
+    assert_close(row.attention, still.metrics([*LONG, 9], ALL, stored), tolerance)
 
 
 def test_keys_of_a_type_that_gguf_cannot_write_are_near(open_still: Callable[..., Context]) -> None:
