@@ -96,7 +96,11 @@ def test_a_table_is_what_its_command_prints(
 ) -> None:
     monkeypatch.chdir(CHECKOUT)
     assert run(command.split()) == 0
-    assert capsys.readouterr().out == table
+    printed = capsys.readouterr().out
+    if "--features" in command:  # of which the page shows a part
+        assert set(table.splitlines()) <= set(printed.splitlines())
+    else:
+        assert printed == table
 
 
 def test_there_are_such_tables() -> None:

@@ -29,7 +29,10 @@ from entropix_edge.evaluation.calibration import (
     read_deciles,
     read_record,
 )
+from entropix_edge.evaluation.features import SIGNS
 from entropix_edge.evaluation.fitting import Judged, calibration_error, cross_validation, left_out, rank_of
+from entropix_edge.evaluation.plots import gain_points
+from entropix_edge.evaluation.samples import Sample, write_summary
 from entropix_edge.render import TraceWriter
 from entropix_edge.strategy import classify, load_preset, thresholds
 from entropix_edge.types import (
@@ -403,7 +406,47 @@ def test_results_are_drawn_against_their_cost(tmp_path: Path) -> None:
         assert part in text
 
 
-@pytest.mark.parametrize("chart", ["accuracy", "reliability", "coverage", "escalation"])
+def test_gains_are_over_the_same_problems(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert plot(EVALUATION, SMALL, "--chart", "gains", "--out", tmp_path / "a.svg") == 0
+    text = text_of(tmp_path / "a.svg")
+    for part in ("× greedy", "policy (problems)", "self-consistency:7 (66)", "temperature (449)", "greedy+check (600)"):
+        assert part in text
+    assert plot(SMALL, "--chart", "gains", "--against", "edge", "--out", tmp_path / "b.svg") == 2
+    assert "'edge' is in these files: there are those of greedy, greedy+check, temperature" in capsys.readouterr().err
+
+
+def test_gains_worked_out_by_hand(tmp_path: Path) -> None:
+    def answers(policy: str, problem: str, letters: str) -> list[Sample]:
+        return [
+            Sample(
+                problem=problem,
+                policy=policy,
+                seed=0,
+                number=number,
+                answer=letter,
+                right=letter == "A",
+                finish="stop",
+                written_tokens=9,
+                decoded_tokens=10,
+                seconds=1.0,
+                features=dict.fromkeys(SIGNS, 3.0 if letter == "B" else 1.0),
+            )
+            for number, letter in enumerate(letters)
+        ]
+
+    greedy = [*answers("greedy", "p", "B"), *answers("greedy", "q", "A"), *answers("greedy", "r", "A")]
+    path = tmp_path / "summary.jsonl"
+    write_summary(path, [*greedy, *answers("draws", "p", "AAB"), *answers("draws", "q", "BAA")])
+    points = gain_points([path], "greedy")
+    assert [point[:2] for point in points] == [
+        *(("draws (2)", label) for label in "123"),
+        ("draws, two ahead (2)", ""),
+    ]
+    assert [point.cost for point in points] == pytest.approx([1, 2, 3, 8 / 3])
+    assert [point.accuracy[0] for point in points] == pytest.approx([1 / 6, 1 / 2, 1 / 2, 1 / 2])
+
+
+@pytest.mark.parametrize("chart", ["accuracy", "gains", "reliability", "coverage", "escalation"])
 def test_recordings_are_drawn(tmp_path: Path, chart: str) -> None:
     more = ["--escalate", LARGE] if chart == "escalation" else []
     assert plot(SMALL, "--chart", chart, *OF_GREEDY, *more, "--out", tmp_path / "a.svg") == 0

@@ -342,6 +342,17 @@ def test_a_feature_s_area_is_told_in_the_direction_in_which_the_model_is_surer()
     assert "lowest_logprob" not in rows
 
 
+def test_what_votes_tell_is_among_the_features() -> None:
+    letters = {"p": "AAAB", "q": "BBBC", "r": "AAAA", "s": "BACD"}
+    known = EVERY | {"mean_entropy": 1.0, "summed_entropy": 10.0}
+    problems = {name: [sample(letter, problem=name, features=known) for letter in row] for name, row in letters.items()}
+    rows = {row.feature: row for row in feature_rows(Pool("draws", problems)) if row.policy == "draws, voted"}
+    agreement = rows["agreement"]  # right: p 0.75, r 1; wrong: q 0.75, and s 0.25 by a tie that B begins
+    assert (agreement.surer, agreement.replies, agreement.right) == ("higher", 4, 0.5)
+    assert agreement.auroc.value == (0.5 + 3) / 4
+    assert rows["mean_summed_entropy"].auroc.value == 0.5
+
+
 # --- asking a larger model ------------------------------------------------------------------------
 
 

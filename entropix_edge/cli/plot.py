@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _FORMATS = ("svg", "png", "pdf", "html")
 _CHARTS = {
     "trace": ("timeline", "plane", "tree"),
-    "evaluation": ("accuracy", "reliability", "coverage", "escalation"),
+    "evaluation": ("accuracy", "gains", "reliability", "coverage", "escalation"),
     "calibration": ("quantiles",),
 }
 _OF_ONE = ("timeline", "tree", "quantiles")
@@ -52,8 +52,9 @@ class PlotOptions(NamedTuple):
             "--chart",
             type=click.Choice([chart for charts in _CHARTS.values() for chart in charts]),
             help="Of traces: timeline (of one), plane (of entropy and varentropy) or tree (of branches, of one). Of "
-            "evaluations: accuracy (against decoded tokens), reliability, coverage or escalation. Of a calibration: "
-            "quantiles. Default: timeline, plane for several traces, accuracy, quantiles.",
+            "evaluations: accuracy (against decoded tokens), gains (over one policy), reliability, coverage or "
+            "escalation. Of a calibration: quantiles. "
+            "Default: timeline, plane for several traces, accuracy, quantiles.",
         ),
     ]
     out: Annotated[
@@ -101,6 +102,15 @@ class PlotOptions(NamedTuple):
             type=click.Path(path_type=Path, exists=True, dir_okay=False),
             metavar="FILE",
             help="For escalation: the larger model's recording on the same problems.",
+        ),
+    ]
+    against: Annotated[
+        str,
+        click.option(
+            "--against",
+            default="greedy",
+            metavar="POLICY",
+            help="For gains: the policy that they are over. Default: greedy.",
         ),
     ]
     by: Annotated[
@@ -266,6 +276,8 @@ def _figure_of_files(paths: Sequence[Path], chart: str, options: PlotOptions) ->
     match chart:
         case "accuracy":
             return plots.accuracy(paths)
+        case "gains":
+            return plots.gains(paths, options.against)
         case "escalation":
             if options.escalate is None:
                 raise click.UsageError("--chart escalation needs the larger model's recording: --escalate FILE")

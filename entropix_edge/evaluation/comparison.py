@@ -7,13 +7,18 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from ..confidence import VOTE_SIGNS
 from .features import SIGNS
-from .replay import Ballot, Pool, Rule, Tally, curve, rule, tally
+from .fitting import voted
+from .replay import Ballot, Pool, Rule, Tally, ballot, curve, rule, tally
 from .statistics import Interval, auroc, gain_at_equal_cost, mean_interval
 from .summary import markdown_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from .fitting import Judged
+    from .samples import Sample
 
 COLUMNS = ("policy", "rule", "vote", "problems", "accuracy, %", "at equal tokens", "candidates", "decoded", "seconds")
 FEATURE_COLUMNS = ("policy", "feature", "surer", "replies", "right, %", "AUROC")
@@ -162,21 +167,35 @@ class FeatureRow:
 
 
 def feature_rows(pool: Pool) -> list[FeatureRow]:
-    """A row for each feature that the pool's candidates have, the most telling first; none where all are alike."""
+    """A row for each feature that the pool's candidates have, the most telling first; none where all are alike.
+
+    Of several candidates, rows for what their equal votes say of the answer that wins, too.
+    """
     samples = [sample for each in pool.problems.values() for sample in each if sample.finish]
-    rows = []
-    for name, sign in SIGNS.items():
-        having = [sample for sample in samples if np.isfinite(sample.features[name])]
-        scores = [sign * sample.features[name] for sample in having]
-        right = [sample.right for sample in having]
-        area = auroc(scores, right, [sample.problem for sample in having]) if having else None
-        if area:
-            surer, share = "higher" if sign > 0 else "lower", float(np.mean(right))
-            row = FeatureRow(
-                policy=pool.policy, feature=name, surer=surer, replies=len(having), right=share, auroc=area
-            )
-            rows.append(row)
-    return sorted(rows, key=lambda row: -abs(row.auroc.value - 0.5))
+    rows = [_feature_row(pool.policy, name, sign, samples) for name, sign in SIGNS.items()]
+    if pool.most > 1:
+        count = ballot("equal")
+        votes = [voted(each, count.winner(each)) for each in pool.problems.values()]
+        judged = [vote for vote in votes if vote]
+        rows += [_feature_row(f"{pool.policy}, voted", name, sign, judged) for name, sign in VOTE_SIGNS.items()]
+    return sorted(filter(None, rows), key=lambda row: -abs(row.auroc.value - 0.5))
+
+
+def _feature_row(policy: str, name: str, sign: int, answers: Sequence[Sample | Judged]) -> FeatureRow | None:
+    """What one feature tells; None where it was not measured, or all answers are right, or none."""
+    having = [each for each in answers if np.isfinite(each.features[name])]
+    right = [each.right for each in having]
+    area = auroc([sign * each.features[name] for each in having], right, [each.problem for each in having])
+    if area is None:
+        return None
+    return FeatureRow(
+        policy=policy,
+        feature=name,
+        surer="higher" if sign > 0 else "lower",
+        replies=len(having),
+        right=float(np.mean(right)),
+        auroc=area,
+    )
 
 
 class Row(Protocol):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ..confidence import QUANTILES, read_fits
 from ..config import DEFAULT_PRESET
 from ..encoding import decode_text
@@ -18,10 +20,10 @@ from .comparison import compare
 from .escalation import escalate
 from .fitting import bins, left_out, risk_coverage
 from .judged import judged_answers
-from .replay import SUBSETS, ballot, check_feature, pools
+from .replay import SUBSETS, ballot, check_feature, pools, rule, tally
 from .results import read_results
 from .samples import read_samples
-from .statistics import wilson
+from .statistics import paired_difference, wilson
 from .summary import summarise
 
 if TYPE_CHECKING:
@@ -58,6 +60,66 @@ def accuracy(paths: Sequence[Path]) -> Figure:
     figure, axes = new_axes(7.6, 4.4)
     charts.accuracy(axes, points)
     return figure
+
+
+def gains(paths: Sequence[Path], baseline: str) -> Figure:
+    """What each policy gains over one of them, on the problems that both answered, against what it costs beside it.
+
+    Args:
+        paths: of results and recordings of one model.
+        baseline: the policy that gains are over.
+
+    Raises:
+        ConfigError: a file holds something else, or no answer of that policy.
+        OSError: it cannot be read.
+    """
+    figure, axes = new_axes(7.6, 4.4)
+    charts.gains(axes, gain_points(paths, baseline), baseline)
+    return figure
+
+
+def gain_points(paths: Sequence[Path], baseline: str) -> list[charts.Point]:
+    """The points of `gains`."""
+    found = _answers(paths)
+    if (baseline, "") not in found:
+        known = ", ".join(dict.fromkeys(policy for policy, _label in found))
+        raise ConfigError(f"no answer of policy {baseline!r} is in these files: there are those of {known or 'nobody'}")
+    others = found.pop((baseline, ""))
+    points = []
+    for (policy, label), own in found.items():
+        both = sorted(own.keys() & others.keys())
+        if both:
+            ours, theirs = (np.array([each[problem] for problem in both]) for each in (own, others))
+            cost = float(ours[:, 1].sum() / theirs[:, 1].sum())
+            gained = paired_difference(ours[:, 0], theirs[:, 0])
+            points.append(charts.Point(f"{policy} ({len(both)})", label, cost, gained))
+    return points
+
+
+_Answers = dict[str, tuple[float, float]]
+"""By problem: whether, or how often, it was answered right, and the tokens that were decoded for that."""
+
+
+def _answers(paths: Sequence[Path]) -> dict[tuple[str, str], _Answers]:
+    """The answers of each policy and number of candidates, and of votes that stop when one answer is two ahead."""
+    found: dict[tuple[str, str], _Answers] = {}
+    recorded = [path for path in paths if _is_recording(path)]
+    for path in paths:
+        if path not in recorded:
+            for result in read_results(path)[1]:
+                own = found.setdefault((result.policy, ""), {})
+                own.setdefault(result.problem, (float(result.right), float(result.decoded_tokens)))
+    for pool in pools(_samples(recorded)) if recorded else ():
+        rules = [(f"fixed:{count}", pool.policy, str(count)) for count in range(1, pool.most + 1)]
+        rules.append((f"ahead:{pool.most}", f"{pool.policy}, two ahead", ""))
+        if pool.most == 1:
+            rules = [("fixed:1", pool.policy, "")]
+        for name, policy, label in rules:
+            counted = tally(pool, rule(name), ballot("equal"))
+            own = found.setdefault((policy, label), {})
+            for problem, right, decoded in zip(counted.problems, counted.right, counted.decoded, strict=True):
+                own.setdefault(problem, (float(right), float(decoded)))
+    return found
 
 
 def _is_recording(path: Path) -> bool:

@@ -39,6 +39,33 @@ class Point(NamedTuple):
 
 def accuracy(axes: Axes, points: Sequence[Point]) -> None:
     """Accuracy against what it costs, with intervals."""
+    _points(axes, points)
+    axes.set(xlabel="tokens decoded a problem", ylabel=_RIGHT)
+    axes.set_xlim(left=0)
+
+
+def gains(axes: Axes, points: Sequence[Point], baseline: str) -> None:
+    """What is gained over one way to answer, with intervals, against how many times its tokens that costs.
+
+    Args:
+        axes: to draw into.
+        points: gains from −1 to 1, costs in multiples of the baseline's.
+        baseline: its name.
+    """
+    axes.plot([1], [0], "o", color="0.3", markersize=5, label=shown(baseline, 40))
+    axes.axhline(0, color=_DIM, linewidth=1, zorder=0)
+    in_percent = [
+        point._replace(accuracy=(100 * value, 100 * low, 100 * high))
+        for point in points
+        for value, low, high in [point.accuracy]
+    ]
+    _points(axes, in_percent, "policy (problems)")
+    axes.set(xlabel=f"tokens decoded, × {shown(baseline, 40)}", ylabel="right answers gained, percentage points")
+    axes.set_xlim(left=0)
+
+
+def _points(axes: Axes, points: Sequence[Point], title: str = "") -> None:
+    """Each series in a colour of its own, its points joined and labelled; a legend with a title."""
     for number, series in enumerate(dict.fromkeys(point.series for point in points)):
         own = [point for point in points if point.series == series]
         _with_intervals(
@@ -48,9 +75,7 @@ def accuracy(axes: Axes, points: Sequence[Point]) -> None:
             axes.annotate(
                 shown(point.label, 40), (point.cost, point.accuracy[0]), (4, 4), textcoords="offset points", fontsize=7
             )
-    axes.set(xlabel="tokens decoded a problem", ylabel=_RIGHT)
-    axes.set_xlim(left=0)
-    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=8, borderaxespad=0)
+    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), title=title, fontsize=8, borderaxespad=0)
 
 
 def reliability(axes: Axes, rows: Array, intervals: Sequence[Interval]) -> None:
