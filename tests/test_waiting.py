@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from terminals import Terminal
 from test_corrections import write_letters
 
+from entropix_edge.cli import waiting
 from entropix_edge.cli.waiting import standing
-from entropix_edge.sessions import Vote
-from entropix_edge.types import FinishReason
+from entropix_edge.sessions import Deliberation, Vote
+from entropix_edge.types import Event, FinishReason
 
 GENERATE = [sys.executable, "-m", "entropix_edge", "generate"]
 
@@ -48,3 +53,39 @@ def test_a_terminal_shows_the_vote(tmp_path: Path) -> None:
     with Terminal([*GENERATE, *options, "ab"]) as terminal:
         assert terminal.code() == 0
         assert "candidates" not in terminal.raw
+
+
+class Scripted(Deliberation):
+    """Candidates that end one after another, while a terminal has the time to draw."""
+
+    kind = None
+    detects = True
+
+    def __init__(self) -> None:
+        self._answers = ["36", "42", "36", "36"]
+        self._ended = 0
+
+    @property
+    def votes(self) -> list[Vote]:
+        return list(map(vote, self._answers[: self._ended]))
+
+    def steps(self) -> Iterator[None]:
+        for ended in range(1, len(self._answers) + 1):
+            self._ended = ended
+            if ended == 2:
+                self.kind = "last-number"
+            time.sleep(0.2)
+            yield
+
+    def everything(self) -> Iterator[Event]:
+        return iter(())
+
+
+def test_what_the_vote_is_by_has_a_line_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.StringIO()
+    monkeypatch.setattr(waiting, "console", lambda: Console(file=written, force_terminal=True, width=100))
+    stream = Scripted()
+    assert list(waiting.said_to_wait(stream.everything(), stream, 8)) == []
+    text = written.getvalue()
+    assert "of up to 8 candidates: 36 ×1, 42 ×1" in text
+    assert "\x1b[2KVoting on the last number" in text

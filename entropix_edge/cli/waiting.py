@@ -11,6 +11,8 @@ from .console import console, plain
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from rich.console import Console
+
     from ..engine import ReplyStream
     from ..sessions import Deliberation, Vote
     from ..types import Event
@@ -53,25 +55,26 @@ def _wait_for_choice(stream: ReplyStream | Deliberation, most: int) -> None:
     from rich.text import Text
 
     shown, kind = "", None
-    with console().status(f"Generating up to {most} candidates") as status:
+    screen = console()
+    with screen.status(f"Generating up to {most} candidates") as status:
         for _ in stream.steps():
             votes = stream.votes
             if any(vote.finish for vote in votes) and shown != (shown := standing(votes, most)):
                 status.update(Text(shown))
             if kind != (kind := stream.kind):
-                _say_kind(kind)
+                _say_kind(screen, kind)
     if kind != stream.kind:
-        _say_kind(stream.kind)
+        _say_kind(screen, stream.kind)
     if stream.detects and not stream.kind and _have_ended(stream.votes):
-        console().print("The candidates share no kind of answer: the surest is kept; --answer says what to compare")
-    if console().is_terminal:
-        console().print(standing(stream.votes, most), style="dim", markup=False)
+        screen.print("The candidates share no kind of answer: the surest is kept; --answer says what to compare")
+    if screen.is_terminal:
+        screen.print(standing(stream.votes, most), style="dim", markup=False)
 
 
-def _say_kind(kind: str | None) -> None:
+def _say_kind(screen: Console, kind: str | None) -> None:
     if kind:
         what = _KINDS.get(kind, "the yes or no")
-        console().print(f"Voting on {what} of each candidate; --answer says otherwise", markup=False)
+        screen.print(f"Voting on {what} of each candidate; --answer says otherwise", markup=False)
 
 
 def _have_ended(votes: Sequence[Vote]) -> bool:
