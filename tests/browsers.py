@@ -100,22 +100,60 @@ class Opened:
         return found
 
 
+WIDE = {"width": 1360, "height": 900}
+FORGET = """() => {
+  addEventListener('beforeunload', (event) => event.stopImmediatePropagation(), true);
+  sessionStorage.clear();
+}"""
+
+
 @contextlib.contextmanager
 def opened(browser: Any, url: str, *, until: str = "#question", **context: Any) -> Iterator[Opened]:
     """A page in a profile of its own; nothing may go wrong on it, and it may ask nothing of any other origin."""
-    profile = browser.new_context(**({"viewport": {"width": 1360, "height": 900}} | context))
+    profile = browser.new_context(**({"viewport": WIDE} | context))
     try:
-        found = Opened(profile.new_page())
-        found.page.set_default_timeout(PATIENCE)
-        found.page.on("request", lambda request: found.asked_for.append(request.url))
-        found.page.on("pageerror", lambda error: found.faults.append(str(error)))
-        found.page.on("console", lambda message: found.faults.append(message.text) if message.type == "error" else None)
-        found.page.goto(url)
-        found.page.wait_for_selector(until)
-        yield found
-        assert not found.faults
-        origin = url.rstrip("/")
-        elsewhere = [each for each in found.asked_for if not each.startswith((f"{origin}/", "blob:", "data:"))]
-        assert not elsewhere, "the page asked another origin"
+        with visited(profile.new_page(), url, until) as found:
+            yield found
     finally:
         profile.close()
+
+
+@contextlib.contextmanager
+def visited(tab: Any, url: str, until: str = "#question") -> Iterator[Opened]:
+    """The page in a tab that is there; watched as `opened` does."""
+    with watched(tab) as found:
+        tab.goto(url)
+        tab.wait_for_selector(until)
+        yield found
+    origin = url.rstrip("/")
+    elsewhere = [each for each in found.asked_for if not each.startswith((f"{origin}/", "blob:", "data:"))]
+    assert not elsewhere, "the page asked another origin"
+
+
+@contextlib.contextmanager
+def watched(tab: Any) -> Iterator[Opened]:
+    """What is asked for in a tab; nothing may go wrong on it."""
+    found = Opened(tab)
+    heard = {
+        "request": lambda request: found.asked_for.append(request.url),
+        "pageerror": lambda error: found.faults.append(str(error)),
+        "console": lambda message: found.faults.append(message.text) if message.type == "error" else None,
+    }
+    tab.set_default_timeout(PATIENCE)
+    for name, note in heard.items():
+        tab.on(name, note)
+    try:
+        yield found
+    finally:
+        for name, note in heard.items():
+            tab.remove_listener(name, note)
+    assert not found.faults
+
+
+def forget(tab: Any, url: str) -> None:
+    """Leave the page, and forget all that it kept: a new profile would take a second of the processor's time."""
+    tab.evaluate(FORGET)
+    tab.goto("about:blank")
+    session = tab.context.new_cdp_session(tab)
+    session.send("Storage.clearDataForOrigin", {"origin": url, "storageTypes": "all"})
+    session.detach()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import tiny_gguf
-from browsers import Opened, chromium, opened
+from browsers import WIDE, Opened, chromium, forget, visited
 from hypothesis import settings
 
 from entropix_edge.config import EngineConfig
@@ -90,7 +90,18 @@ def browser() -> Iterator[Any]:
         yield found
 
 
+@pytest.fixture(scope="module")
+def tab(browser: Any) -> Iterator[Any]:
+    """One tab for a module's tests: see `forget`."""
+    profile = browser.new_context(viewport=WIDE)
+    yield profile.new_page()
+    profile.close()
+
+
 @pytest.fixture
-def page(browser: Any, served: Served) -> Iterator[Opened]:
-    with opened(browser, f"{served.url}/") as found:
-        yield found
+def page(tab: Any, served: Served) -> Iterator[Opened]:
+    with visited(tab, f"{served.url}/") as found:
+        try:
+            yield found
+        finally:
+            forget(tab, served.url)

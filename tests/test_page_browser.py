@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import random
@@ -21,6 +22,8 @@ from entropix_edge.render import read_trace
 from entropix_edge.strategy import THRESHOLDS, classify, load_preset, override
 from entropix_edge.types import BranchEvent, Metrics, TokenEvent
 
+CONTRAST = {"runOnly": ["color-contrast"]}
+"""What a checker of accessibility looks at again where only the colours are others."""
 SVG = "{http://www.w3.org/2000/svg}"
 TORN = {"branch.entropy_below": 30, "branch.varentropy_above": 0, "branch.least_share": 0, "argmax.entropy_below": 0}
 """Options with which the tiny model forks at every turn."""
@@ -200,21 +203,21 @@ def test_moved_thresholds_recolour_what_was_generated(page: Opened) -> None:
     assert len(page.asked_for) == asked, "nothing was run"
 
 
-@pytest.mark.parametrize("name", ["article", "edge"])
-def test_the_pages_verdicts_are_pythons(page: Opened, name: str) -> None:
-    preset = load_preset(name)
-    draw = random.Random(440)
-    limits = [getattr(getattr(preset, key.split(".")[0]), key.split(".")[1]) for key in THRESHOLDS]
-    points = [(draw.uniform(0, 8), draw.uniform(0, 24)) for _ in range(1000)]
-    points += [(one, other) for one in [0.0, 0.01, *limits] for other in [0.0, 0.01, *limits]]
+def test_the_pages_verdicts_are_pythons(page: Opened) -> None:
     judge = """([points, name]) => {
       const { strategy } = window.entropix.props;
       const thresholds = thresholdsOf(strategy.presets[name], strategy);
       return points.map(([entropy, varentropy]) => classify(entropy, varentropy, strategy, thresholds));
     }"""
-    verdicts = page.page.evaluate(judge, [points, name])
-    assert verdicts == [classify(Metrics(*point), preset).value for point in points]
-    assert len(set(verdicts)) == 5
+    for name in ("article", "edge"):
+        preset = load_preset(name)
+        draw = random.Random(440)
+        limits = [getattr(getattr(preset, key.split(".")[0]), key.split(".")[1]) for key in THRESHOLDS]
+        points = [(draw.uniform(0, 8), draw.uniform(0, 24)) for _ in range(1000)]
+        points += [(one, other) for one in [0.0, 0.01, *limits] for other in [0.0, 0.01, *limits]]
+        verdicts = page.page.evaluate(judge, [points, name])
+        assert verdicts == [classify(Metrics(*point), preset).value for point in points]
+        assert len(set(verdicts)) == 5
 
 
 # --- files --------------------------------------------------------------------------------------------
@@ -287,27 +290,27 @@ def test_a_hostile_trace_runs_nothing(page: Opened, tmp_path: Path) -> None:
     assert page.page.title() == "entropix-edge"
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("", "not a trace"),
-        ("{}\n", "not a trace"),
-        ('{"format": "entropix-edge trace 9"}\n', "reads up to 1"),
-        ('{"model": "x"}\n[]\n', "line 2 is not a trace event"),
-        (
-            '{"model": "x"}\n{"index": 0, "token_id": 1, "origin": "sampled", "metrics": {"entropy": 1e308}}\n',
-            "line 2 is not a trace event",
-        ),
-    ],
-)
-def test_a_file_that_is_no_trace_is_refused(page: Opened, tmp_path: Path, content: str, message: str) -> None:
+NO_TRACES = {
+    "": "not a trace",
+    "{}\n": "not a trace",
+    '{"format": "entropix-edge trace 9"}\n': "reads up to 1",
+    '{"model": "x"}\n[]\n': "line 2 is not a trace event",
+    '{"model": "x"}\n{"index": 0, "token_id": 1, "origin": "sampled", "metrics": {"entropy": 1e308}}\n': (
+        "line 2 is not a trace event"
+    ),
+}
+
+
+def test_a_file_that_is_no_trace_is_refused(page: Opened, tmp_path: Path) -> None:
     page.ask(seed=1, max_tokens=4)
     before = page.ids
     file = tmp_path / "trace.jsonl"
-    file.write_text(content, "utf-8")
-    page.page.set_input_files("input[type=file]", file)
-    page.page.wait_for_selector(f"[role=alert]:has-text('{message}')")
-    assert page.ids == before
+    for content, message in NO_TRACES.items():
+        file.write_text(content, "utf-8")
+        page.page.set_input_files("input[type=file]", file)
+        page.page.wait_for_selector(f"[role=alert]:has-text('{message}')")
+        page.page.get_by_role("button", name="Close the message").click()
+        assert page.ids == before
 
 
 @pytest.mark.parametrize("name", ["timeline", "plane"])
@@ -327,7 +330,7 @@ def test_a_plot_is_saved_as_a_picture(page: Opened, tmp_path: Path, name: str) -
     assert all(each.get("fill") for each in drawn), "it needs no style sheet"
     pixels = imread(tmp_path / "PNG", format="png")
     assert pixels.shape[:2] == (math.ceil(2 * box["height"]), math.ceil(2 * box["width"]))
-    assert len(np.unique(pixels.reshape(-1, pixels.shape[2]), axis=0)) > 20, "something is drawn on it"
+    assert np.ptp(pixels[..., :3]) > 0.5, "something is drawn on it"
 
 
 # --- who may use it, and how --------------------------------------------------------------------------
@@ -350,19 +353,20 @@ def test_a_key_is_asked_for_and_kept_for_the_session_only(browser: Any, tiny_mod
         page.faults.clear()  # the browser names the refused requests
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1360, 360])
-def test_a_checker_of_accessibility_finds_nothing(browser: Any, served: Served, scheme: str, width: int) -> None:
+def test_a_checker_of_accessibility_finds_nothing(browser: Any, served: Served) -> None:
     axe = package("axe_playwright_python.sync_playwright").Axe()
-    size = {"width": width, "height": 800}
-    with opened(browser, f"{served.url}/", viewport=size, color_scheme=scheme) as page:
+    with opened(browser, f"{served.url}/") as page:
         page.ask(seed=1, deliberate=2)
         page.page.evaluate("() => { for (const each of document.querySelectorAll('details')) each.open = true }")
         page.choose(2)
-        found = axe.run(page.page).response["violations"]
-        assert not [(each["id"], each["impact"], [node["html"] for node in each["nodes"]][:2]) for each in found]
-        wide = page.page.evaluate("() => document.documentElement.scrollWidth")
-        assert wide <= width, "nothing is cut off at the side"
+        for width, scheme in itertools.product((1360, 360), ("light", "dark")):
+            page.page.set_viewport_size({"width": width, "height": 800})
+            page.page.emulate_media(color_scheme=scheme)
+            found = axe.run(page.page, options=CONTRAST if scheme == "dark" else None).response["violations"]
+            told = [(each["id"], each["impact"], [node["html"] for node in each["nodes"]][:2]) for each in found]
+            assert not told, (width, scheme)
+            wide = page.page.evaluate("() => document.documentElement.scrollWidth")
+            assert wide <= width, "nothing is cut off at the side"
 
 
 def test_the_page_is_used_with_the_keyboard_alone(page: Opened) -> None:
