@@ -164,6 +164,18 @@ def test_verbose_says_where_each_value_comes_from(
         assert line in told
 
 
+def test_info_says_where_its_values_come_from_too(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(profiles, "this_machine", lambda: PI)
+    monkeypatch.setattr("entropix_edge.cli.options.set_up_logging", lambda *, verbose: None)
+    logging.getLogger("entropix_edge").propagate = True
+    with caplog.at_level(logging.DEBUG, "entropix_edge"):
+        assert run(["info", str(tiny_model), "-v", "-c", "64"]) == 0
+    assert "--batch-size 64: profile pi" in caplog.messages
+    assert "--ctx-size 64: the command line" in caplog.messages
+
+
 @pytest.mark.parametrize(
     ("machine", "name"),
     [(PI, "pi"), (SMALL_PI, "pi"), (BOARD, "pi"), (LAPTOP, "laptop"), (ARM_SERVER, "laptop"), (MAC, "mac")],

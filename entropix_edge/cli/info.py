@@ -14,6 +14,7 @@ from ..errors import ConfigError, ContextError
 from ..storage import fingerprint
 from ..strategy import load_preset
 from .console import plain, print_json
+from .defaults import say_sources
 from .engine_options import EngineOptions
 from .hints import explain
 from .options import attention_option, offline_option, takes, verbose_option
@@ -43,6 +44,7 @@ def command(
 
     MODEL is a .gguf file (a vocabulary-only one too), an alias, or a Hugging Face name.
     """
+    say_sources()
     config = engine.config(attention)
     path = fetch(model, offline=offline)
 
