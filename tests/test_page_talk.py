@@ -75,6 +75,11 @@ def test_the_end_of_what_comes_is_in_sight(browser: Any, served: Served, width: 
     with opened(browser, f"{served.url}/", viewport={"width": width, "height": 800}) as page:
         page.ask(seed=1, max_tokens=200, sampler="greedy")
         assert end_is_seen(page)
+        page.choose(190)
+        token, panel = (page.page.locator(each).bounding_box() for each in (".t.selected", ".inspector"))
+        assert token["x"] + token["width"] <= panel["x"] or token["y"] + token["height"] <= panel["y"], "it is seen too"
+        if width < 900:
+            page.page.get_by_role("button", name="Close", exact=True).click()
         page.ask("and then?", max_tokens=8)
         assert end_is_seen(page)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -82,6 +83,8 @@ def test_what_was_done_is_marked_by_more_than_colour(page: Any, tmp_path: Path) 
     page.locator("select").first.select_option(label="entropy")
     assert page.locator(".t.h4").count() > 0
     assert page.locator(".t[class*=' s-']").count() == 0
+    meanings = page.locator(".legend .swatch").all_text_contents()
+    assert meanings[:4] == ["over 0.5 bits", "over 1.5 bits", "over 3 bits", "over 5 bits"]
 
 
 def test_text_timeline_and_plane_follow_each_other(page: Any, tmp_path: Path) -> None:
@@ -96,6 +99,20 @@ def test_text_timeline_and_plane_follow_each_other(page: Any, tmp_path: Path) ->
     page.locator(".plane .point[data-place='17']").hover()
     assert page.locator(".t.hovered").count() == 1
     assert page.locator(".plane .region").count() >= 5
+
+
+def test_the_timeline_names_every_threshold(page: Any, tmp_path: Path) -> None:
+    opened(page, write(tmp_path / "t.jsonl", HAPPENED), out=tmp_path / "t.html")
+    texts = page.locator("svg.timeline text").evaluate_all(
+        "all => all.map((each) => [each.textContent, each.getAttribute('y')])"
+    )
+    limits = [(text, float(y)) for text, y in texts if text.startswith(("<", ">"))]
+    assert [text for text, _y in limits] == [
+        *("< 0.7 sure", "< 3.0 torn", "> 4.0 lost", "> 5.0 scattered"),
+        *("< 4.0 sure", "< 7.0 lost", "> 8.5 torn", "> 12.0 scattered"),
+    ]
+    for strip in (limits[:4], limits[4:]):
+        assert all(lower - upper >= 9 for (_, lower), (_, upper) in itertools.pairwise(strip)), "none hides another"
 
 
 def test_the_least_sure_tokens_are_jumped_to(page: Any, tmp_path: Path) -> None:

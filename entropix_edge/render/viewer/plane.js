@@ -22,7 +22,7 @@ class Plane {
     this.svg.addEventListener("mouseleave", () => viewer.hover(this.reply, null, null));
     this.svg.addEventListener("click", (event) => {
       const place = this.placeOf(event.target);
-      if (place !== null) viewer.select(this.reply, place, { reveal: true });
+      if (place !== null) viewer.select(this.reply, place);
     });
     this.element = el("div", { class: "plane-holder" }, this.svg);
     this.show(null);

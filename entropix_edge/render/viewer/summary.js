@@ -47,7 +47,7 @@ class Summary {
         {},
         el(
           "button",
-          { type: "button", onclick: () => this.viewer.select(reply, token.place, { reveal: true }) },
+          { type: "button", onclick: () => this.viewer.select(reply, token.place) },
           el("span", { class: "told" }, `${fixed(token.entropy)} bits`),
           el("span", { class: "before" }, this.before(reply, token)),
           el("code", {}, visible(reply.nameOf(token))),

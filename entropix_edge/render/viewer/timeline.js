@@ -3,6 +3,7 @@
 const STRIPS = { entropy: { top: 4, height: 84 }, ribbon: { top: 94, height: 50 }, varentropy: { top: 150, height: 60 } };
 const MARGIN = { left: 30, right: 92 };
 const TIMELINE_HEIGHT = 216;
+const LABEL = 10; // between the names of two thresholds
 
 class Timeline {
   constructor(viewer) {
@@ -17,7 +18,7 @@ class Timeline {
     this.svg = svg("svg", { class: "timeline", role: "img", height: TIMELINE_HEIGHT }, this.frame, Object.values(this.plots), this.cursors);
     this.svg.addEventListener("pointermove", (event) => viewer.hover(this.reply, this.placeAt(event), null));
     this.svg.addEventListener("pointerleave", () => viewer.hover(this.reply, null, null));
-    this.svg.addEventListener("click", (event) => viewer.select(this.reply, this.placeAt(event), { reveal: true }));
+    this.svg.addEventListener("click", (event) => viewer.select(this.reply, this.placeAt(event)));
     this.element = el("div", { class: "timeline-holder" }, this.svg);
     new ResizeObserver(() => this.resize()).observe(this.element);
     this.show(null);
@@ -130,9 +131,9 @@ class Timeline {
       if (border.value > most) continue;
       const at = y(border.value);
       parts.push(svg("line", { class: `limit line-${border.strategy}`, x1: MARGIN.left, x2: right, y1: at, y2: at }));
-      if (last - at < 10) continue;
-      last = at;
-      parts.push(svg("text", { class: "tick", x: right + 3, y: at + 3 }, `${border.is === "below" ? "<" : ">"} ${border.value.toFixed(1)} ${MEANINGS[border.strategy]}`));
+      last = Math.min(at, last - LABEL);
+      if (last < top - LABEL / 2) continue; // there is no room for its name
+      parts.push(svg("text", { class: "tick", x: right + 3, y: last + 3 }, `${border.is === "below" ? "<" : ">"} ${border.value.toFixed(1)} ${MEANINGS[border.strategy]}`));
     }
     return parts;
   }

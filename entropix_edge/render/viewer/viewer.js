@@ -104,7 +104,7 @@ class Viewer {
 
   // --- one token -------------------------------------------------------------------------------------
 
-  select(reply, place, { reveal = false, quietly = false } = {}) {
+  select(reply, place, { quietly = false } = {}) {
     if (reply !== this.reply && reply !== null) this.show(reply);
     const old = this.reply ? this.panes.get(this.reply) : null;
     const token = this.reply && place !== null ? this.reply.tokens[place] : null;
@@ -113,7 +113,7 @@ class Viewer {
     if (token) {
       this.inspector.show(reply, token);
       clear(this.said, quietly ? spoken(reply, token) : "");
-      if (reveal || quietly) this.pane(reply).reveal(place);
+      this.pane(reply).reveal(place);
     } else {
       this.inspector.empty();
     }
@@ -170,12 +170,20 @@ class Viewer {
   legend() {
     const choose = (event) => {
       this.colouring = event.target.value;
+      clear(this.swatches, this.swatchesOf(this.colouring));
       this.recolour();
     };
     const options = Object.entries(COLOURINGS).map(([value, name]) => el("option", { value }, name));
-    const swatches = STRATEGIES.map((name) => el("span", { class: `swatch s-${name}` }, MEANINGS[name]));
-    const others = [el("span", { class: "swatch paused" }, "pause"), el("span", { class: "swatch corrected" }, "corrected"), el("span", { class: "swatch chosen" }, "chosen")];
-    return el("div", { class: "legend" }, el("label", {}, "Colour by ", el("select", { onchange: choose }, options)), el("span", { class: "swatches" }, swatches, others));
+    this.swatches = el("span", { class: "swatches" }, this.swatchesOf(this.colouring));
+    return el("div", { class: "legend" }, el("label", {}, "Colour by ", el("select", { onchange: choose }, options)), this.swatches);
+  }
+
+  /** What each colour and line means. */
+  swatchesOf(colouring) {
+    const swatch = (name, text) => el("span", { class: `swatch ${name}` }, text);
+    const steps = ENTROPY_STEPS.map((least, at) => swatch(`h${at + 1}`, `over ${least} bits`));
+    const own = { strategy: STRATEGIES.map((name) => swatch(`s-${name}`, MEANINGS[name])), entropy: steps, none: [] };
+    return [...own[colouring], swatch("paused", "pause"), swatch("corrected", "corrected"), swatch("chosen", "chosen")];
   }
 
   section(title, content, { open = true, save = null } = {}) {
