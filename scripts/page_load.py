@@ -1,7 +1,7 @@
 """The page under load, in a browser: frames while a long reply comes, and memory over many replies.
 
 A tiny model that never ends serves the tokens, as fast as they come: far faster than a real model. Frames are those
-that the page's own `requestAnimationFrame` sees; the browser runs without a GPU.
+that the browser's own trace has as drawn; the browser runs without a GPU.
 
 Usage: .venv/bin/python scripts/page_load.py [--tokens 2000] [--replies 50] [--each 200] (needs Chromium,
 and the extra `browser`)
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import json
 import statistics
 import sys
 import tempfile
@@ -25,17 +26,7 @@ from serving import endless_model, serving
 from entropix_edge import EngineConfig
 
 CTX_SIZE = 8192
-WATCH = """
-window.frames_ = [];
-window.watching = true;
-let last = performance.now();
-const see = (now) => {
-  window.frames_.push(now - last);
-  last = now;
-  if (window.watching) requestAnimationFrame(see);
-};
-requestAnimationFrame(see);
-"""
+FRAMES = "disabled-by-default-devtools.timeline.frame"
 
 
 def memory(session: Any) -> dict[str, float]:
@@ -49,14 +40,14 @@ def memory(session: Any) -> dict[str, float]:
     }
 
 
-def frames(shown: Opened, tokens: int) -> None:
-    """What the page's own frames took while a reply came."""
-    page = shown.page
-    page.evaluate(WATCH)
+def frames(browser: Any, shown: Opened, tokens: int) -> None:
+    """What lay between the frames that the browser drew while a reply came, by its own trace."""
+    browser.start_tracing(page=shown.page, categories=[FRAMES])
     shown.ask(max_tokens=tokens)
-    page.evaluate("window.watching = false")
-    seen: list[float] = page.evaluate("window.frames_")[1:]
-    drawn: int = page.evaluate("document.querySelectorAll('.t').length")
+    events = json.loads(browser.stop_tracing())["traceEvents"]
+    times = sorted(event["ts"] / 1000 for event in events if event["name"] == "DrawFrame")
+    seen = [late - early for early, late in itertools.pairwise(times)]
+    drawn: int = shown.page.evaluate("document.querySelectorAll('.t').length")
     ordered = sorted(seen)
     late = sum(each > 50 for each in seen) / len(seen)
     seconds = sum(seen) / 1000
@@ -121,7 +112,7 @@ def main() -> None:
             shown.page.evaluate("for (const each of document.querySelectorAll('details')) each.open = true")
             session = shown.page.context.new_cdp_session(shown.page)
             session.send("Performance.enable")
-            frames(shown, asked.tokens)
+            frames(browser, shown, asked.tokens)
             handling(shown.page)
             level(shown, session, asked.replies, asked.each)
 
