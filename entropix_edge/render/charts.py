@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     Interval = tuple[float, float, float]
 
 _DIM = "0.7"
+_MARKERS = "os^v"  # after ten series their colours come again
 _RIGHT = "share of right answers"
 
 
@@ -65,11 +66,16 @@ def gains(axes: Axes, points: Sequence[Point], baseline: str) -> None:
 
 
 def _points(axes: Axes, points: Sequence[Point], title: str = "") -> None:
-    """Each series in a colour of its own, its points joined and labelled; a legend with a title."""
+    """Each series in a colour and a shape of its own, its points joined and labelled; a legend with a title."""
     for number, series in enumerate(dict.fromkeys(point.series for point in points)):
         own = [point for point in points if point.series == series]
         _with_intervals(
-            axes, [point.cost for point in own], [point.accuracy for point in own], f"C{number % 10}", shown(series, 40)
+            axes,
+            [point.cost for point in own],
+            [point.accuracy for point in own],
+            f"C{number % 10}",
+            shown(series, 40),
+            _MARKERS[number // 10 % len(_MARKERS)],
         )
         for point in own:
             axes.annotate(
@@ -151,12 +157,12 @@ def thresholds(axes: Axes, limits: Mapping[str, float]) -> None:
 
 
 def _with_intervals(
-    axes: Axes, places: npt.ArrayLike, intervals: Sequence[Interval], colour: str, label: str = ""
+    axes: Axes, places: npt.ArrayLike, intervals: Sequence[Interval], colour: str, label: str = "", marker: str = "o"
 ) -> None:
     values, low, high = np.array(intervals, np.float64).T
     order = np.argsort(np.asarray(places, np.float64), kind="stable")
     spread = np.maximum([values - low, high - values], 0)[:, order]
     axes.errorbar(
-        np.asarray(places, np.float64)[order], values[order], spread, fmt="o-", color=colour, markersize=4,
+        np.asarray(places, np.float64)[order], values[order], spread, fmt=f"{marker}-", color=colour, markersize=4,
         linewidth=1, elinewidth=0.8, capsize=2, label=label or None,
     )  # fmt: skip
