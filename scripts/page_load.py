@@ -1,10 +1,10 @@
 """The page under load, in a browser: frames while a long reply comes, and memory over many replies.
 
-A tiny model that never ends serves the tokens, as fast as they come: far faster than a real model. Frames are those
-that the browser's own trace has as drawn; the browser runs without a GPU.
+A tiny model that never ends serves the tokens, at a real model's pace and as fast as they come. Frames are those that
+the browser's own trace has as drawn; the browser runs without a GPU.
 
-Usage: .venv/bin/python scripts/page_load.py [--tokens 2000] [--replies 50] [--each 200] (needs Chromium,
-and the extra `browser`)
+Usage: .venv/bin/python scripts/page_load.py [--pace 100] [--tokens 2000] [--replies 50] [--each 200]
+(needs Chromium, and the extra `browser`)
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ import json
 import statistics
 import sys
 import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from browsers import Opened, chromium, opened
 from serving import endless_model, serving
 
-from entropix_edge import EngineConfig
+from entropix_edge import Engine, EngineConfig
 
 CTX_SIZE = 8192
 FRAMES = "disabled-by-default-devtools.timeline.frame"
@@ -38,6 +41,22 @@ def memory(session: Any) -> dict[str, float]:
         "nodes": metrics["Nodes"],
         "listeners": metrics["JSEventListeners"],
     }
+
+
+@contextmanager
+def paced(engine: Engine, pace: float) -> Iterator[None]:
+    """Let a decode take as long as it does where so many tokens come a second."""
+    step = engine.step
+
+    def waiting() -> bool:
+        due = time.perf_counter() + 1 / pace
+        found = step()
+        time.sleep(max(0.0, due - time.perf_counter()))
+        return found
+
+    engine.step = waiting  # type: ignore[method-assign]
+    yield
+    engine.step = step  # type: ignore[method-assign]
 
 
 def frames(browser: Any, shown: Opened, tokens: int) -> None:
@@ -98,6 +117,7 @@ def level(shown: Opened, session: Any, replies: int, each: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pace", type=float, default=100, help="tokens a second; then also as fast as they come")
     parser.add_argument("--tokens", type=int, default=2000)
     parser.add_argument("--replies", type=int, default=50)
     parser.add_argument("--each", type=int, default=200)
@@ -112,6 +132,9 @@ def main() -> None:
             shown.page.evaluate("for (const each of document.querySelectorAll('details')) each.open = true")
             session = shown.page.context.new_cdp_session(shown.page)
             session.send("Performance.enable")
+            with paced(served.engine, asked.pace):
+                frames(browser, shown, asked.tokens)
+            shown.press("New")
             frames(browser, shown, asked.tokens)
             handling(shown.page)
             level(shown, session, asked.replies, asked.each)
