@@ -110,10 +110,10 @@ def _answers(paths: Sequence[Path]) -> dict[tuple[str, str], _Answers]:
                 own = found.setdefault((result.policy, ""), {})
                 own.setdefault(result.problem, (float(result.right), float(result.decoded_tokens)))
     for pool in pools(_samples(recorded)) if recorded else ():
-        rules = [(f"fixed:{count}", pool.policy, str(count)) for count in range(1, pool.most + 1)]
-        rules.append((f"ahead:{pool.most}", f"{pool.policy}, two ahead", ""))
-        if pool.most == 1:
-            rules = [("fixed:1", pool.policy, "")]
+        rules = [("fixed:1", pool.policy, "")]
+        if pool.most > 1:
+            rules = [(f"fixed:{count}", pool.policy, str(count)) for count in range(1, pool.most + 1)]
+            rules.append((f"ahead:{pool.most}", f"{pool.policy}, two ahead", ""))
         for name, policy, label in rules:
             counted = tally(pool, rule(name), ballot("equal"))
             own = found.setdefault((policy, label), {})
