@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import json
 import os
 import stat
@@ -138,6 +137,8 @@ def fingerprint(path: Path) -> str:
     Raises:
         OSError: the file cannot be read.
     """
+    import hashlib  # not quick to import, and no part of `--help`
+
     with path.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
         digest = hashlib.sha256(f"{size}\n".encode())

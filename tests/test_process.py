@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -198,6 +199,27 @@ def test_what_was_compiled_once_is_loaded_without_numba(tmp_path: Path) -> None:
         file.write_bytes(file.read_bytes()[:-100])
     assert in_a_process(COMPILES, NUMBA_CACHE_DIR=str(tmp_path)) == "False False True True False\n"
     assert in_a_process(COMPILES, NUMBA_CACHE_DIR=str(tmp_path)) == "True True True True False\n"
+
+
+DEFERRED = """
+import sys
+from entropix_edge.llama import llama_cpp_version
+print(llama_cpp_version(), [name for name in ("llama_cpp.llama", "jinja2") if name in sys.modules])
+try:
+    sys.modules["llama_cpp"].nothing
+except AttributeError as error:
+    print(error)
+import llama_cpp
+print(llama_cpp.__version__, llama_cpp.Llama.__module__, llama_cpp.llama_cpp is llama_cpp._internals.llama_cpp)
+"""
+
+
+def test_the_high_level_api_of_llama_cpp_is_imported_where_somebody_asks_for_it() -> None:
+    version = metadata.version("llama-cpp-python")
+    missing = "module 'llama_cpp' has no attribute 'nothing'"
+    assert in_a_process(DEFERRED) == f"{version} []\n{missing}\n{version} llama_cpp.llama True\n"
+    told = f"{version} ['llama_cpp.llama', 'jinja2']\n{missing}\n{version} llama_cpp.llama True\n"
+    assert in_a_process("import llama_cpp\n" + DEFERRED) == told
 
 
 def test_machine_code_needs_no_llama_cpp() -> None:

@@ -13,9 +13,6 @@ import click
 from .. import __version__
 from ..errors import ConfigError, EntropixError
 from . import streams
-from .defaults import config_path, name_variables, read_config, set_from_file, with_origin
-from .hints import explain
-from .parameters import with_optional_numbers
 
 EXIT_FAILED, EXIT_USAGE, EXIT_ABSTAINED, EXIT_INTERRUPTED = 1, 2, 3, 130
 
@@ -44,7 +41,7 @@ _WITHOUT_CONFIG = ("doctor", "completion")  # they must run, whatever config.tom
 
 
 class _Commands(click.Group):
-    """Imports a command's file when the command is used, so that `--help` is quick."""
+    """Imports a command's file, and what reads options, when a command is used, so that `--help` is quick."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
@@ -52,6 +49,8 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in _COMMANDS:
             return None
+        from .defaults import name_variables
+
         module = __import__(f"{__package__}.{name}", fromlist=["command"])
         command: click.Command = module.command
         name_variables(command)
@@ -60,6 +59,9 @@ class _Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
+        from .defaults import config_path, read_config, set_from_file
+        from .parameters import with_optional_numbers
+
         name, command, rest = super().resolve_command(ctx, args)
         if name and command and name not in _WITHOUT_CONFIG:
             with contextlib.suppress(FileNotFoundError):  # a user without a home
@@ -108,6 +110,8 @@ def run(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read our output has gone: that is no failure
         return 0
     except EntropixError as error:
+        from .hints import explain
+
         return _fail(
             explain(error, _command(given)), EXIT_USAGE if isinstance(error, ConfigError) else EXIT_FAILED, error
         )
@@ -137,6 +141,8 @@ def _invoke(arguments: list[str]) -> int:
     except click.exceptions.Exit as exit_:
         return exit_.exit_code
     except click.ClickException as error:
+        from .defaults import with_origin
+
         with contextlib.suppress(OSError):
             with_origin(error).show()
         return error.exit_code

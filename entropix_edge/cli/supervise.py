@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import subprocess
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from .console import console
 from .parameters import Names
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Callable, Iterator, Sequence
 
 CHILD = "_ENTROPIX_EDGE_RPC_CHILD"  # set in the child, which must not start another
@@ -31,6 +31,8 @@ def supervise(arguments: Sequence[str], endpoints: Sequence[str]) -> int:
         ContextError: a worker does not answer now.
         ConfigError: this build has no RPC.
     """
+    import subprocess
+
     from ..errors import ConfigError
     from ..llama import answers, has_rpc, lost
 

@@ -7,10 +7,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import llama_cpp.llama_cpp as llama
-
 from ..errors import ContextError, ModelFileError, ModelNotFoundError
 from ..storage import fingerprint
+from .bindings import llama
 from .gguf import START, DamageError, check_start, read_gguf, regular_size, require, shown_path
 from .library import fresh_errors
 from .metadata import Metadata

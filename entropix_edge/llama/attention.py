@@ -6,13 +6,13 @@ import ctypes
 from functools import cache
 from typing import TYPE_CHECKING
 
-import llama_cpp.llama_cpp as llama
 import numpy as np
 
 from .. import native
 from ..errors import ContextError
 from ..native import layout
 from ..types import AttentionMetrics
+from .bindings import llama
 from .library import TypeTraits, address_of, ggml
 from .memory import PADDING, TAP_KEYS, TAP_STAGE
 from .tensor import check_layout
@@ -95,6 +95,9 @@ class AttentionTap:
         state[layout.N_TYPES] = _conversions().size
         state[layout.FLASH_OP] = flash
         state[layout.TENSOR_GET] = address_of(ggml().ggml_backend_tensor_get)
+        state[layout.CAP_SCORES] = native.KERNELS.address("cap_scores")
+        state[layout.SOFTMAX] = native.KERNELS.address("softmax")
+        state[layout.DESCRIBE] = native.KERNELS.address("attention")
         state[layout.IS_HOST] = address_of(ggml().ggml_backend_buffer_is_host)
         return state
 

@@ -8,12 +8,12 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any, Self
 
-import llama_cpp.llama_cpp as llama
 import numpy as np
 
 from ..errors import ContextError, Hint
 from ..types import Row
 from .attention import AttentionTap
+from .bindings import llama
 from .library import Watch, fresh_errors, llama_functions
 from .lifetime import Handle, forget_handles, has_computed, watch_for_forks
 from .machine import available_memory, default_threads

@@ -6,11 +6,9 @@ import ctypes
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import llama_cpp
-import llama_cpp.llama_cpp as llama
-
 from ..errors import ConfigError
 from . import machine
+from .bindings import llama, version
 from .library import ggml, ggml_devices, initialise
 
 if TYPE_CHECKING:
@@ -68,7 +66,7 @@ def _as_system_tells(device: Device) -> Device:
 
 def llama_cpp_version() -> str:
     """The version of llama-cpp-python."""
-    return str(llama_cpp.__version__)
+    return version()
 
 
 def system_info() -> str:

@@ -15,10 +15,9 @@ from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 
-import llama_cpp.llama_cpp as llama
-
 from ..errors import ModelFileError, ModelNotFoundError
 from .architectures import EMBEDDERS
+from .bindings import llama
 from .gguf import START, Array, DamageError, check_start, read_gguf, regular_size, shown_path
 from .metadata import Metadata
 from .soundness import check_file

@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import llama_cpp.llama_cpp as llama
+from .bindings import llama
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import llama_cpp.llama_cpp as llama
-
 from ..engine_config import WHOLE_TYPES
 from ..errors import ConfigError, ContextError, Hint
+from .bindings import llama
 from .devices import repacked_types
 from .gguf import shown_path
 from .library import ggml

@@ -9,10 +9,9 @@ import os
 from typing import TYPE_CHECKING, Any, Self
 from weakref import WeakSet
 
-import llama_cpp.llama_cpp as llama
-
 from ..errors import ModelFileError
 from .adapters import Adapters
+from .bindings import llama
 from .devices import device_list, model_params, offload, takers_of_layers
 from .header import Header, read_header
 from .library import Watch, fresh_errors, fresh_warnings, initialise

@@ -7,10 +7,9 @@ import ctypes
 import time
 from typing import TYPE_CHECKING, Any, Self
 
-import llama_cpp
-import llama_cpp.llama_cpp as llama
 import numpy as np
 
+from .bindings import high_level, llama
 from .devices import model_params
 
 if TYPE_CHECKING:
@@ -111,7 +110,7 @@ class Completion:
 
     def __init__(self, path: Path, *, n_ctx: int, threads: int, gpu_layers: int, flash_attention: bool) -> None:
         with _our_default_params():
-            self._llama = llama_cpp.Llama(
+            self._llama = high_level().Llama(
                 str(path),
                 n_ctx=n_ctx,
                 n_threads=threads,

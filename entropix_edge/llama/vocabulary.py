@@ -7,9 +7,8 @@ import re
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import llama_cpp.llama_cpp as llama
-
 from ..errors import ModelFileError
+from .bindings import llama
 from .lifetime import Handle, forget_handles
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ from typing import Any
 
 import llvmlite.binding as llvm
 from numba import cfunc, config, types
+from numba.core.codegen import JITCodeLibrary, JITCPUCodegen
 
 from .link import pack, target_machine
 from .signatures import SIGNATURES
@@ -30,6 +31,17 @@ _EXTERNAL = re.compile(
 
 # What numba's runtime does where a function raised, or where memory that was allocated is freed.
 _NEVER_CALLED = re.compile(r"(Py\w+|numba_\w+|NRT_(Free|MemInfo_call_dtor))$")
+
+
+def make_no_machine_code() -> None:
+    """From here on numba stops at LLVM's language, where `code_of` takes it: for a process that does nothing else.
+
+    Else it makes machine code of every function that another calls, and nobody runs it.
+    """
+    JITCodeLibrary._finalize_specific = lambda _library: None
+    JITCodeLibrary.get_pointer_to_function = lambda library, _name: library._ensure_finalized() or 0
+    JITCPUCodegen.set_env = lambda *_: None
+    JITCodeLibrary._optimize_functions = JITCodeLibrary._optimize_final_module = lambda *_: None  # `optimised` does
 
 
 @cache

@@ -20,7 +20,7 @@ _LOG2E = np.float32(1.4426950408889634)
 _HALF_TO_FLOAT = np.float32(2.0**112)  # between the two formats' exponents
 
 
-@njit(inline="always", **PLAIN)
+@njit(fastmath=FLAGS, **PLAIN)
 def exp(x):
     """e^x for float32 −87 ≤ x ≤ 0 to 2e-7: 2^n by exponent bits, 2^f by a fitted polynomial."""
     t = x * _LOG2E
@@ -36,7 +36,7 @@ def exp(x):
     return p * np.int32(bits).view(np.float32)
 
 
-@njit(inline="always", **PLAIN)
+@njit(fastmath=FLAGS, **PLAIN)
 def log2(x):
     """log2 of a positive normal float32 to 1e-7: exponent bits, and 2·artanh(z)/ln 2 of the rest."""
     bits = np.float32(x).view(np.int32)
@@ -49,7 +49,7 @@ def log2(x):
     return np.float32(exponent) + np.float32(2.8853900817779268) * z * series
 
 
-@njit(inline="always", **PLAIN)
+@njit(fastmath=FLAGS, **PLAIN)
 def half(bits):
     """The float32 of a finite float16's bits: no instruction for it is on every processor, and this is as quick."""
     wide = np.uint32(bits)

@@ -10,11 +10,12 @@ import math
 import numpy as np
 from numba import njit
 
-from .elementary import BLOCK, FLAGS, FLOOR, PLAIN, exp, half
-from .heads import describe_attention
+from .elementary import FLAGS, PLAIN, half
 from .layout import (
+    CAP_SCORES,
     CELLS,
     DATA,
+    DESCRIBE,
     F16,
     F32,
     KEYS,
@@ -32,6 +33,7 @@ from .layout import (
     SCORES_CAPACITY,
     SCRATCH,
     SCRATCH_CAPACITY,
+    SOFTMAX,
     SRC,
     STAGE,
     STAGE_CAPACITY,
@@ -40,7 +42,17 @@ from .layout import (
     TYPE,
 )
 from .nodes import are_expected, begin_layer, end_layer, fetch, first_part, on_host, place
-from .pointers import doubles_at, floats_at, halves_at, ints_at, tensor_get, to_float, words_at
+from .pointers import (
+    cap_scores,
+    describe_attention,
+    floats_at,
+    halves_at,
+    ints_at,
+    softmax,
+    tensor_get,
+    to_float,
+    words_at,
+)
 
 _MASKED = 0xFC00  # −inf as a float16
 _FOUR_MASKED = np.int64(-0x03FF03FF03FF0400)  # the same four times
@@ -191,48 +203,6 @@ def _take_group(keys, state, base, address, stride, group, start, stop, scores, 
 # --- the weights ----------------------------------------------------------------------------------
 
 
-@njit(fastmath=FLAGS, **PLAIN)
-def _cap(scores, count, scale, cap):
-    """cap·tanh(scale·score / cap), in place."""
-    factor = np.float32(-2.0 * abs(scale) / cap)
-    for i in range(count):
-        x = scores[i]
-        d = abs(x) * factor
-        e = exp(FLOOR if d < FLOOR else d)
-        size = cap * (np.float32(1.0) - e) / (np.float32(1.0) + e)
-        scores[i] = size if (x < np.float32(0.0)) == (scale < np.float32(0.0)) else -size
-
-
-@njit(fastmath=FLAGS | {"nnan"}, **PLAIN)
-def _largest(scores, bias, count, scale, slope):
-    largest = scores[0] * scale + bias[0] * slope
-    for i in range(count):
-        x = scores[i] * scale + bias[i] * slope
-        largest = x if x > largest else largest
-    return largest
-
-
-@njit(fastmath=FLAGS, **PLAIN)
-def _softmax(scores, bias, count, scale, slope, sink, weights):
-    """e^(score + bias), over their sum and the sink's."""
-    largest = max(_largest(scores, bias, count, scale, slope), sink)
-    total = math.exp(np.float64(sink) - np.float64(largest))
-    start = 0
-    while start < count:
-        block = np.float32(0.0)
-        for i in range(start, min(start + BLOCK, count)):
-            d = scores[i] * scale + bias[i] * slope - largest
-            e = exp(FLOOR if d < FLOOR else d)
-            e = e if d > FLOOR else np.float32(0.0)
-            weights[i] = e
-            block += e
-        total += block
-        start += BLOCK
-    inverse = np.float32(1.0 / total)
-    for i in range(count):
-        weights[i] *= inverse
-
-
 @njit(**PLAIN)
 def _slope(head, n_head, most):
     """How much of the mask a head feels: ALiBi's slopes, and all of it without."""
@@ -251,15 +221,14 @@ def _take_weights(node, state, n_head, count):
     parameters = floats_at(node + OP_PARAMS)
     scale, most, cap = parameters[0], np.float64(parameters[1]), parameters[2]
     sinks = words_at(node + SRC)[4]
-    address = fetch(sinks, state, 0, 4 * n_head, state[KEYS]) if sinks != 0 else 0
+    address = fetch(sinks, state, np.int64(0), 4 * n_head, state[KEYS]) if sinks != 0 else 0
     if cap != np.float32(0.0):
-        _cap(floats_at(state[SCORES]), n_head * count, scale, cap)
+        cap_scores(state[CAP_SCORES], state[SCORES], n_head * count, scale, cap)
         scale = np.float32(1.0)
     for h in range(n_head):
         sink = floats_at(address)[h] if sinks != 0 else np.float32(-np.inf)
-        at = 4 * h * count
-        scores, weights = floats_at(state[SCORES] + at), floats_at(state[SCRATCH] + at)
-        _softmax(scores, floats_at(state[MEAN]), count, scale, _slope(h, n_head, most), sink, weights)
+        scores, weights = state[SCORES] + 4 * h * count, state[SCRATCH] + 4 * h * count
+        softmax(state[SOFTMAX], scores, state[MEAN], count, scale, _slope(h, n_head, most), sink, weights)
     return np.float64(scale)
 
 
@@ -305,7 +274,7 @@ def take_flash(node, state):
     lengths = words_at(query + NE)
     n_tokens, n_head, n_parts, n_kv = lengths[1], lengths[2], lengths[3], words_at(keys + NE)[1]
     first = first_part(keys)
-    scores, weights, mean = floats_at(state[SCORES]), floats_at(state[SCRATCH]), floats_at(state[MEAN])
+    scores, weights, mean = state[SCORES], state[SCRATCH], state[MEAN]
     begin_layer(state)
     for slot in range(state[N_ROWS]):
         token, part = place(state, slot, first, n_tokens, n_parts)
@@ -317,5 +286,6 @@ def take_flash(node, state):
             continue
         _take_scores(node, state, token, part, count)
         scale = _take_weights(node, state, n_head, count)
-        describe_attention(weights, count, scores, n_head, count, scale, mean, doubles_at(state[RESULTS] + 32 * slot))
+        results = state[RESULTS] + 32 * slot
+        describe_attention(state[DESCRIBE], weights, count, scores, n_head, count, scale, mean, results)
     end_layer(state, first, n_tokens, n_parts)

@@ -1,15 +1,60 @@
-"""What the heads of a layer attend to, as four numbers."""
+"""The arithmetic of attention: capped scores, weights, and what the heads of a layer attend to as four numbers."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 from numba import njit
 
-from .elementary import BLOCK, FLAGS, PLAIN, TINY, log2
+from .elementary import BLOCK, FLAGS, FLOOR, PLAIN, TINY, exp, log2
+from .pointers import doubles_at, floats_at
 
 
 @njit(fastmath=FLAGS, **PLAIN)
-def describe_attention(weights, stride, scores, n_head, n_kv, scale, mean, out):
+def _cap(scores, count, scale, cap):
+    """cap·tanh(scale·score / cap), in place."""
+    factor = np.float32(-2.0 * abs(scale) / cap)
+    for i in range(count):
+        x = scores[i]
+        d = abs(x) * factor
+        e = exp(FLOOR if d < FLOOR else d)
+        size = cap * (np.float32(1.0) - e) / (np.float32(1.0) + e)
+        scores[i] = size if (x < np.float32(0.0)) == (scale < np.float32(0.0)) else -size
+
+
+@njit(fastmath=FLAGS | {"nnan"}, **PLAIN)
+def _largest(scores, bias, count, scale, slope):
+    largest = scores[0] * scale + bias[0] * slope
+    for i in range(count):
+        x = scores[i] * scale + bias[i] * slope
+        largest = x if x > largest else largest
+    return largest
+
+
+@njit(fastmath=FLAGS, **PLAIN)
+def _weigh(scores, bias, count, scale, slope, sink, weights):
+    """e^(score + bias), over their sum and the sink's."""
+    largest = max(_largest(scores, bias, count, scale, slope), sink)
+    total = math.exp(np.float64(sink) - np.float64(largest))
+    start = 0
+    while start < count:
+        block = np.float32(0.0)
+        for i in range(start, min(start + BLOCK, count)):
+            d = scores[i] * scale + bias[i] * slope - largest
+            e = exp(FLOOR if d < FLOOR else d)
+            e = e if d > FLOOR else np.float32(0.0)
+            weights[i] = e
+            block += e
+        total += block
+        start += BLOCK
+    inverse = np.float32(1.0 / total)
+    for i in range(count):
+        weights[i] *= inverse
+
+
+@njit(fastmath=FLAGS, **PLAIN)
+def _describe(weights, stride, scores, n_head, n_kv, scale, mean, out):
     """Add one query's attention metrics in one layer to `out`.
 
     Args:
@@ -61,3 +106,22 @@ def describe_attention(weights, stride, scores, n_head, n_kv, scale, mean, out):
     out[1] += max(entropy_square_sum / n_head - mean_entropy * mean_entropy, 0.0)
     out[2] += difference / (n_head * attended)
     out[3] += strength * abs(scale) / (n_head * attended)
+
+
+# --- the C functions: `signatures.SIGNATURES` -----------------------------------------------------
+
+
+def cap_scores(scores, count, scale, cap):
+    """`_cap` of scores at an address."""
+    _cap(floats_at(scores), count, np.float32(scale), np.float32(cap))
+
+
+def softmax(scores, bias, count, scale, slope, sink, weights):
+    """`_weigh` of numbers at these addresses."""
+    scale, slope, sink = np.float32(scale), np.float32(slope), np.float32(sink)
+    _weigh(floats_at(scores), floats_at(bias), count, scale, slope, sink, floats_at(weights))
+
+
+def attention(weights, stride, scores, n_head, n_kv, scale, mean, out):
+    """`_describe` of one query at these addresses."""
+    _describe(floats_at(weights), stride, floats_at(scores), n_head, n_kv, scale, floats_at(mean), doubles_at(out))

@@ -15,6 +15,7 @@ import numpy as np
 from numba import njit
 
 from .elementary import BLOCK, FLAGS, FLOOR, PLAIN, exp
+from .heads import attention, cap_scores, softmax
 from .pointers import as_double, as_word, doubles_at, floats_at, from_word, words_at
 from .scratch import (
     COUNT,
@@ -31,8 +32,11 @@ from .scratch import (
     weights_at,
 )
 
+__all__ = ["attention", "cap_scores", "describe", "draw", "softmax"]
+
 _INV_LN2 = 1.4426950408889634
 _SLACK = 1.0 - 1e-6  # shares that should be equal may differ by rounding
+_ROOT = np.int64(0)  # typed: of a plain 0, numba would make functions of their own
 _FIRST_LOOK = 64  # tokens sorted before it is known how many the filters keep
 
 
@@ -152,7 +156,7 @@ def _enter(values, indices, count, held, value, index):
             for place in range(held // 2 - 1, -1, -1):
                 _sift_down(values, indices, place, held, values[place], indices[place])
     elif _precedes(value, index, values[0], indices[0]):
-        _sift_down(values, indices, 0, held, value, index)
+        _sift_down(values, indices, _ROOT, held, value, index)
     return held
 
 
@@ -168,13 +172,13 @@ def _leading(logits, size, count, values, indices, middle, top):
     _fold(logits, size, middle)
     _fold(middle, n_middle, top)
     least = np.float32(-np.inf)
-    held = 0
+    held = _ROOT
     if count <= n_top:
         for i in range(n_top):
             if held < count or top[i] > values[0]:
                 held = _enter(values, indices, count, held, top[i], i)
         least = values[0]
-        held = 0
+        held = _ROOT
     for i in range(n_top):
         j = i if top[i] >= least else n_middle
         while j < n_middle:
@@ -190,7 +194,7 @@ def _leading(logits, size, count, values, indices, middle, top):
         value, index = values[last], indices[last]
         values[last] = values[0]
         indices[last] = indices[0]
-        _sift_down(values, indices, 0, last, value, index)
+        _sift_down(values, indices, _ROOT, last, value, index)
 
 
 @njit(fastmath=FLAGS, **PLAIN)

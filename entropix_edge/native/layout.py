@@ -50,7 +50,10 @@ IS_HOST = 28  # address of ggml_backend_buffer_is_host
 FLASH_OP = 29  # number of ggml's operation
 TO_FLOAT = 30  # address of int64[n_types]: addresses of what makes float32 of a type; 0 where nothing does
 N_TYPES = 31
-N_SLOTS = 32
+CAP_SCORES = 32  # addresses of the kernels of these names
+SOFTMAX = 33
+DESCRIBE = 34  # the kernel `attention`
+N_SLOTS = 35
 
 FAULTS = {
     1: "its attention is not in the arrays that were expected",

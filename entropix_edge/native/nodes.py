@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 from numba import njit
 
 from .elementary import PLAIN
@@ -35,7 +36,8 @@ from .pointers import buffer_is_host, bytes_at, doubles_at, ints_at, tensor_get,
 SCORES_NODE, WEIGHTS_NODE, FLASH_NODE = 1, 2, 3
 
 _NAME_LENGTH = 64
-_SPACE, _HASH, _DASH, _ZERO, _NINE, _L = b" #-09l"
+_SPACE, _HASH, _ZERO, _NINE = b" #09"
+_DASH, _L = np.int64(ord("-")), np.int64(ord("l"))  # typed: else there would be a function for each number
 
 
 def _word(text):
@@ -51,29 +53,22 @@ _MAX_, _D_, _D_2_ = _word(b"max-"), _word(b"d-"), _word(b"d_2-")
 
 
 @njit(**PLAIN)
-def _number(name, start):
-    """The decimal number that begins at `start` and ends with the name, or before what ggml adds to it; or −1."""
-    value = 0
-    i = start
-    while i < _NAME_LENGTH and _ZERO <= name[i] <= _NINE:
-        value = value * 10 + (name[i] - _ZERO)
-        i += 1
-    ends = i == _NAME_LENGTH or name[i] == 0 or name[i] == _SPACE or name[i] == _HASH
-    return value if i > start and ends else -1
-
-
-@njit(**PLAIN)
 def _number_after(tensor, letter):
-    """The first number that ends a tensor's name and follows on a letter, or −1."""
+    """The first number after a letter that ends a tensor's name, or stands before what ggml adds to it; or −1."""
     name = bytes_at(tensor + NAME)
+    number, digits = 0, -1  # digits after the letter; −1 where something else followed
     i = 0
-    while i < _NAME_LENGTH - 1 and name[i] != 0:
+    while i < _NAME_LENGTH and name[i] != 0:
+        if name[i] == letter:
+            number, digits = 0, 0
+        elif digits >= 0 and _ZERO <= name[i] <= _NINE:
+            number, digits = number * 10 + (name[i] - _ZERO), digits + 1
+        elif digits > 0 and (name[i] == _SPACE or name[i] == _HASH):
+            return number
+        else:
+            digits = -1
         i += 1
-        if name[i - 1] == letter:
-            number = _number(name, i)
-            if number >= 0:
-                return number
-    return -1
+    return number if digits > 0 else -1
 
 
 @njit(**PLAIN)

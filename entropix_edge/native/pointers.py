@@ -12,7 +12,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-_word = types.int64
+_word, _double = types.int64, types.float64
 
 
 def _pointer_to(kind: Any) -> Any:
@@ -39,36 +39,49 @@ as_double = types.ExternalFunction("PyFloat_AsDouble", types.float64(_word))
 from_word = types.ExternalFunction("PyLong_FromLongLong", _word(_word))
 
 
+def _call(result, *parameters):
+    """What an intrinsic gives back that calls the function at an address, its first argument, with the others."""
+
+    def generate(context, builder, signature, arguments):
+        returned = ir.VoidType() if result == types.void else context.get_value_type(result)
+        kind = ir.FunctionType(returned, [context.get_value_type(parameter) for parameter in parameters])
+        value = builder.call(builder.inttoptr(arguments[0], kind.as_pointer()), arguments[1:])
+        return context.get_dummy_value() if result == types.void else value
+
+    return result(_word, *parameters), generate
+
+
 @intrinsic
 def tensor_get(typing_context, address, tensor, destination, offset, n_bytes):
     """Call `ggml_backend_tensor_get` at an address."""
-
-    def generate(context, builder, signature, arguments):
-        kind = ir.FunctionType(ir.VoidType(), [context.get_value_type(_word)] * 4)
-        builder.call(builder.inttoptr(arguments[0], kind.as_pointer()), arguments[1:])
-        return context.get_dummy_value()
-
-    return types.void(_word, _word, _word, _word, _word), generate
+    return _call(types.void, _word, _word, _word, _word)
 
 
 @intrinsic
 def buffer_is_host(typing_context, address, buffer):
     """Call `ggml_backend_buffer_is_host` at an address."""
-
-    def generate(context, builder, signature, arguments):
-        kind = ir.FunctionType(context.get_value_type(types.uint8), [context.get_value_type(_word)])
-        return builder.call(builder.inttoptr(arguments[0], kind.as_pointer()), arguments[1:])
-
-    return types.uint8(_word, _word), generate
+    return _call(types.uint8, _word)
 
 
 @intrinsic
 def to_float(typing_context, address, source, destination, count):
     """Call a `ggml_to_float_t` at an address."""
+    return _call(types.void, _word, _word, _word)
 
-    def generate(context, builder, signature, arguments):
-        kind = ir.FunctionType(ir.VoidType(), [context.get_value_type(_word)] * 3)
-        builder.call(builder.inttoptr(arguments[0], kind.as_pointer()), arguments[1:])
-        return context.get_dummy_value()
 
-    return types.void(_word, _word, _word, _word), generate
+@intrinsic
+def cap_scores(typing_context, address, scores, count, scale, cap):
+    """Call the kernel `cap_scores` at an address."""
+    return _call(types.void, _word, _word, _double, _double)
+
+
+@intrinsic
+def softmax(typing_context, address, scores, bias, count, scale, slope, sink, weights):
+    """Call the kernel `softmax` at an address."""
+    return _call(types.void, _word, _word, _word, _double, _double, _double, _word)
+
+
+@intrinsic
+def describe_attention(typing_context, address, weights, stride, scores, n_head, n_kv, scale, mean, out):
+    """Call the kernel `attention` at an address."""
+    return _call(types.void, _word, _word, _word, _word, _word, _double, _word, _word)

@@ -21,9 +21,11 @@ SIGNATURES: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
     "kernels": {
         "describe": BUILTIN,
         "draw": BUILTIN,
+        "cap_scores": (None, _word, _word, _float64, _float64),
+        "softmax": (None, _word, _word, _word, _float64, _float64, _float64, _word),
+        "attention": (None, _word, _word, _word, _word, _word, _float64, _word, _word),
     },
     "tap": {
         "observe": (_bool, _word, _bool, _word),
-        "attention": (None, _word, _word, _word, _word, _word, _float64, _word, _word),
     },
 }

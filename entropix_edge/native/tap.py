@@ -12,9 +12,9 @@ from numba import njit
 
 from .elementary import PLAIN
 from .flash import flash_fault, take_flash
-from .heads import describe_attention
 from .layout import (
     DATA,
+    DESCRIBE,
     F32,
     FAULT,
     FIRST_PART,
@@ -46,7 +46,7 @@ from .nodes import (
     place,
     recognise,
 )
-from .pointers import doubles_at, floats_at, ints_at, tensor_get, words_at
+from .pointers import describe_attention, floats_at, ints_at, tensor_get, words_at
 
 
 @njit(**PLAIN)
@@ -106,8 +106,8 @@ def _take_weights(tensor, state, layer):
         if not is_on_host:
             _copy_row(tensor, state, start, stride, n_kv, n_head, state[SCRATCH])
             weights, stride = state[SCRATCH], n_kv
-        scores, results = floats_at(state[SCORES] + 4 * slot * n_head * n_kv), doubles_at(state[RESULTS] + 32 * slot)
-        describe_attention(floats_at(weights), stride, scores, n_head, n_kv, scale, floats_at(state[MEAN]), results)
+        scores, results = state[SCORES] + 4 * slot * n_head * n_kv, state[RESULTS] + 32 * slot
+        describe_attention(state[DESCRIBE], weights, stride, scores, n_head, n_kv, scale, state[MEAN], results)
         state[ROWS_SEEN] += 1
     end_layer(state, state[FIRST_PART], n_tokens, n_parts)
     state[PENDING] = -1
@@ -128,13 +128,6 @@ def _fault(tensor, state):
     if row * state[N_ROWS] > state[SCORES_CAPACITY] or row > state[SCRATCH_CAPACITY] or n_kv > state[MEAN_CAPACITY]:
         return 2
     return 0
-
-
-def attention(weights, stride, scores, n_head, n_kv, scale, mean, out):
-    """`describe_attention` of one query at these addresses, alone."""
-    describe_attention(
-        floats_at(weights), stride, floats_at(scores), n_head, n_kv, scale, floats_at(mean), doubles_at(out)
-    )
 
 
 def observe(tensor, ask, user_data):

@@ -91,7 +91,8 @@ def _compiling(unit: Unit) -> Iterator[subprocess.Popen[bytes] | None]:
     """A Python that compiles a unit and writes it to its output; None where it cannot be started."""
     program = (
         "import gc; gc.disable(); "  # a process so short leaves nothing that is worth looking for
-        f"from {__package__}.compiler import compile_unit, write; write(compile_unit({unit.name!r}))"
+        f"from {__package__}.compiler import compile_unit, make_no_machine_code, write; "
+        f"make_no_machine_code(); write(compile_unit({unit.name!r}))"
     )
     if not sys.executable:
         yield None

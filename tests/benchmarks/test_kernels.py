@@ -70,7 +70,7 @@ def test_attention(benchmark: BenchmarkFixture) -> None:
     scores = random.normal(size=(1, N_HEAD, N_KV)).astype(np.float32)
     mean, out = np.empty(N_KV, np.float32), np.zeros(4)
     addresses = [array.ctypes.data for array in (weights, scores, mean, out)]
-    benchmark(native.TAP.attention, addresses[0], N_KV, addresses[1], N_HEAD, N_KV, 0.125, *addresses[2:])
+    benchmark(native.KERNELS.attention, addresses[0], N_KV, addresses[1], N_HEAD, N_KV, 0.125, *addresses[2:])
     assert out[0] > 0
 
 
