@@ -58,19 +58,32 @@ def starts(path: Path, threads: int, repetitions: int) -> Starts:
     Raises:
         ContextError: a process ended without a word.
     """
-    repack = str(int(can_repack()))
-    raw = [sys.executable, "-c", RAW_PROCESS, str(path), str(_N_CTX), str(threads), "0", repack, _PROMPT]
-    ours = [sys.executable, "-m", "entropix_edge", "generate", "-m", str(path), "--raw", "--offline"]
-    ours += ["--sampler", "greedy", "-c", str(_N_CTX), "-t", str(threads), "-n", "64", "-p", _PROMPT]
-    pairs = [(_start(raw), _start(ours)) for _ in range(repetitions + 1)][1:]
+    raw = [sys.executable, "-c", RAW_PROCESS, *raw_arguments(path, threads)]
+    ours = [sys.executable, "-m", "entropix_edge", *generate_arguments(path, threads)]
+    pairs = [(start(raw), start(ours)) for _ in range(repetitions + 1)][1:]
     with tempfile.TemporaryDirectory() as empty:
-        first = _start(ours, {"NUMBA_CACHE_DIR": empty})
-    return Starts(_median([pair[0] for pair in pairs]), _median([pair[1] for pair in pairs]), first)
+        first = start(ours, {"NUMBA_CACHE_DIR": empty})
+    return Starts(median([pair[0] for pair in pairs]), median([pair[1] for pair in pairs]), first)
 
 
-def _start(command: Sequence[str], environment: dict[str, str] | None = None) -> Start:
-    """Run a command until the first byte of its output, with byte code that is kept, as an installation has it."""
-    start = time.perf_counter()
+def raw_arguments(path: Path, threads: int) -> list[str]:
+    """What `RAW_PROCESS` is given."""
+    return [str(path), str(_N_CTX), str(threads), "0", str(int(can_repack())), _PROMPT]
+
+
+def generate_arguments(path: Path, threads: int) -> list[str]:
+    """The same for our command line."""
+    cells = ["-c", str(_N_CTX), "-t", str(threads), "-n", "64"]
+    return ["generate", "-m", str(path), "--raw", "--offline", "--sampler", "greedy", *cells, "-p", _PROMPT]
+
+
+def start(command: Sequence[str], environment: dict[str, str] | None = None) -> Start:
+    """Run a command until the first byte of its output, with byte code that is kept, as an installation has it.
+
+    Raises:
+        ContextError: it ended without a word.
+    """
+    begun = time.perf_counter()
     with subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
@@ -82,7 +95,7 @@ def _start(command: Sequence[str], environment: dict[str, str] | None = None) ->
         try:
             if not process.stdout.read(1):
                 raise ContextError(f"{' '.join(command[1:4])} ended with code {process.wait()} and said nothing")
-            seconds = time.perf_counter() - start
+            seconds = time.perf_counter() - begun
             resident, anonymous = _memory(process.pid)
         finally:
             process.kill()
@@ -100,7 +113,9 @@ def _memory(pid: int) -> tuple[int | None, int | None]:
     return sizes.get("VmRSS"), sizes.get("RssAnon")
 
 
-def _median(found: Sequence[Start]) -> Start:
+def median(found: Sequence[Start]) -> Start:
+    """The median of each number by itself."""
+
     def middle(values: Sequence[int | None]) -> int | None:
         known = [value for value in values if value is not None]
         return int(np.median(known)) if known else None
