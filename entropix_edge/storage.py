@@ -74,7 +74,7 @@ def _platform_folder(variable: str, default: str, macos: str) -> Path:
 # --- files ------------------------------------------------------------------------------------------
 
 
-def write_whole(target: Path, parts: Iterable[bytes], *, durable: bool = True) -> None:
+def write_whole(target: Path, parts: Iterable[bytes | memoryview], *, durable: bool = True) -> None:
     """Write a file at once or not at all; who reads it meanwhile sees what was there before.
 
     The file keeps its mode, a new one gets what the user's umask leaves; a link keeps pointing at it.

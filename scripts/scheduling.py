@@ -29,6 +29,8 @@ TAIL = 16
 class Decoder:
     """Answers every row with one token, and keeps nothing."""
 
+    pooled = True
+
     def __init__(self, n_ctx: int, sequences: int) -> None:
         self.n_ctx = self.room = n_ctx
         self.n_batch, self.sequences = N_BATCH, sequences
@@ -51,7 +53,7 @@ class Decoder:
     def save(self, sequence: int) -> bytes:
         return b""
 
-    def load(self, sequence: int, state: bytes) -> bool:
+    def load(self, sequence: int, state: bytes | memoryview) -> bool:
         return False
 
 

@@ -63,6 +63,8 @@ def even(count: int) -> Logits:
 class ScriptedContext:
     """Answers by a function of the tokens that a sequence holds. Keeps cells as llama.cpp would."""
 
+    pooled = True
+
     def __init__(
         self,
         script: Callable[[list[int]], Logits],
@@ -106,7 +108,7 @@ class ScriptedContext:
     def save(self, sequence: int) -> bytes:
         return bytes(self.cells[sequence])
 
-    def load(self, sequence: int, state: bytes) -> bool:
+    def load(self, sequence: int, state: bytes | memoryview) -> bool:
         assert not self.cells.get(sequence)
         self.cells[sequence] = list(state)
         return len(state) < self.n_ctx

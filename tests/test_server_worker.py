@@ -57,7 +57,7 @@ class Work:
     """A request of one reply."""
 
     def __init__(self, beat: Beat) -> None:
-        self.sources: list[Any] = [beat]
+        self.sources: Sequence[Any] = [beat]
 
 
 class Decodes:

@@ -37,8 +37,10 @@ class Decoder(Protocol):
         room: cells that one sequence may hold.
         n_batch: most tokens of one decode.
         sequences: how many there are.
+        pooled: whether a token is computed against the cells of all of them, and those of others masked.
     """
 
+    pooled: bool
     n_ctx: int
     room: int
     n_batch: int
@@ -53,8 +55,8 @@ class Decoder(Protocol):
     def truncate(self, sequence: int, position: int = 0) -> bool:
         """Drop a sequence's cells from a position on; False where that is impossible."""
 
-    def save(self, sequence: int) -> bytes:
+    def save(self, sequence: int) -> bytes | memoryview:
         """What a sequence's cells hold."""
 
-    def load(self, sequence: int, state: bytes) -> bool:
+    def load(self, sequence: int, state: bytes | memoryview) -> bool:
         """Let an empty sequence hold what was saved; False where it does not fit."""

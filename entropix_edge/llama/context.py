@@ -22,6 +22,8 @@ from .memory import Shape, check_cache_types, plan, predict
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    import numpy.typing as npt
+
     from ..engine_config import CacheType
     from ..types import AttentionMetrics, Cell, Logits
     from .model import Model
@@ -109,6 +111,7 @@ class Context:
         cancelled: asked before each decode and during each long one; True stops it.
 
     Attributes:
+        pooled: as given.
         room: cells that one sequence may hold.
 
     Raises:
@@ -171,6 +174,7 @@ class Context:
         model.loras.apply(handle)
         self._stoppable = False
         self.n_ctx: int = n_ctx  # llama.cpp rounds up; what was asked for is the limit
+        self.pooled = pooled
         self.room: int = n_ctx if pooled else n_ctx // sequences
         self.decode_seconds = 0.0  # spent in llama.cpp so far
         self._memory = llama.llama_get_memory(self.handle)
@@ -314,19 +318,19 @@ class Context:
         """How many positions a sequence holds."""
         return int(llama.llama_memory_seq_pos_max(self._memory, sequence)) + 1
 
-    def save(self, sequence: int) -> bytes:
+    def save(self, sequence: int) -> memoryview:
         """What a sequence's cells hold, in llama.cpp's own format."""
-        size = llama.llama_state_seq_get_size(self.handle, sequence)
-        buffer = (ctypes.c_uint8 * size)()
-        return bytes(memoryview(buffer)[: llama.llama_state_seq_get_data(self.handle, buffer, size, sequence)])
+        state = np.empty(llama.llama_state_seq_get_size(self.handle, sequence), np.uint8)
+        written = llama.llama_state_seq_get_data(self.handle, _bytes_of(state), state.size, sequence)
+        return state.data[:written]
 
-    def load(self, sequence: int, state: bytes) -> bool:
+    def load(self, sequence: int, state: bytes | memoryview) -> bool:
         """Let an empty sequence hold what `save` gave. False, and nothing done, where it does not fit this context."""
-        buffer = (ctypes.c_uint8 * len(state)).from_buffer_copy(state)
-        read = llama.llama_state_seq_set_data(self.handle, buffer, len(state), sequence)
-        if read != len(state):
+        held = np.frombuffer(state, np.uint8)
+        read = llama.llama_state_seq_set_data(self.handle, _bytes_of(held), held.size, sequence)
+        if read != held.size:
             self.truncate(sequence)
-        return bool(read == len(state))
+        return bool(read == held.size)
 
     def close(self) -> None:
         """Free the context and its batch."""
@@ -343,3 +347,7 @@ class Context:
 
     def __exit__(self, *_exception: object) -> None:
         self.close()
+
+
+def _bytes_of(array: npt.NDArray[np.uint8]) -> Any:
+    return ctypes.cast(array.ctypes.data, ctypes.POINTER(ctypes.c_uint8))

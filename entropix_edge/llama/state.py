@@ -20,7 +20,7 @@ _FORMAT = "entropix-edge prompt cache 1"
 _LONGEST_HEADER = 4096
 
 
-def write_state(path: Path, model: str, tokens: Sequence[int], state: bytes) -> None:
+def write_state(path: Path, model: str, tokens: Sequence[int], state: bytes | memoryview) -> None:
     """Write a file that `read_state` reads. What was there is replaced at the end, or stays whole.
 
     Args:
@@ -92,7 +92,7 @@ def _is_count(value: object) -> bool:
     return type(value) is int and 0 < value < 2**31
 
 
-def _checksum(held: bytes, state: bytes) -> str:
+def _checksum(held: bytes, state: bytes | memoryview) -> str:
     digest = hashlib.blake2b(held, digest_size=16)
     digest.update(state)
     return digest.hexdigest()
