@@ -31,7 +31,7 @@ _N_VOCAB = 512  # the kernels' own work is counted elsewhere
 class Decoder:
     """Empties the caches, and answers with one of some rows."""
 
-    pooled = True
+    swaps = True
     n_ctx = room = 1 << 16
     n_batch, sequences = 512, 4
 

@@ -29,7 +29,7 @@ TAIL = 16
 class Decoder:
     """Answers every row with one token, and keeps nothing."""
 
-    pooled = True
+    swaps = True
 
     def __init__(self, n_ctx: int, sequences: int) -> None:
         self.n_ctx = self.room = n_ctx

@@ -63,7 +63,7 @@ def even(count: int) -> Logits:
 class ScriptedContext:
     """Answers by a function of the tokens that a sequence holds. Keeps cells as llama.cpp would."""
 
-    pooled = True
+    swaps = True
 
     def __init__(
         self,

@@ -37,10 +37,11 @@ class Decoder(Protocol):
         room: cells that one sequence may hold.
         n_batch: most tokens of one decode.
         sequences: how many there are.
-        pooled: whether a token is computed against the cells of all of them, and those of others masked.
+        swaps: whether what a sequence holds may be swapped out and in: a token is computed against the cells of all
+            sequences, and they lie in the processor's memory.
     """
 
-    pooled: bool
+    swaps: bool
     n_ctx: int
     room: int
     n_batch: int

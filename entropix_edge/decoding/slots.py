@@ -221,7 +221,7 @@ class Slots:
         if slot.tokens and len(slot.tokens) <= self._free_cells:
             self._take_cells(len(slot.tokens))
             self._cached.append(slot)
-            if self._context.pooled:
+            if self._context.swaps:
                 self._swap_out()
         else:
             self.close(slot)
@@ -252,9 +252,9 @@ class Slots:
     def _reuse(self, prompt: Sequence[int], *, crowded: bool) -> tuple[int, Slot | None]:
         """How many tokens of which cached prefix a prompt goes on from; 0 and None where none is worth it.
 
-        It is the one that begins most like the prompt. One that holds much else is left to its own conversation: it can still be shared. But where one has to be
-        evicted now, it is the one to go if it is the oldest, or holds the whole prompt, of which another reply is
-        wanted.
+        It is the one that begins most like the prompt. One that holds much else is left to its own conversation: it
+        can still be shared. But where one has to be evicted now, it is the one to go if it is the oldest, or holds the
+        whole prompt, of which another reply is wanted.
         """
         held, slot = longest(prompt, self._cached)
         if slot is None:

@@ -111,7 +111,7 @@ class Context:
         cancelled: asked before each decode and during each long one; True stops it.
 
     Attributes:
-        pooled: as given.
+        swaps: whether cached prefixes may be swapped out, see `decoding.protocols.Decoder`.
         room: cells that one sequence may hold.
 
     Raises:
@@ -174,7 +174,7 @@ class Context:
         model.loras.apply(handle)
         self._stoppable = False
         self.n_ctx: int = n_ctx  # llama.cpp rounds up; what was asked for is the limit
-        self.pooled = pooled
+        self.swaps = pooled and not model.gpu_layers  # a device's memory is taken whole at once, not as it is touched
         self.room: int = n_ctx if pooled else n_ctx // sequences
         self.decode_seconds = 0.0  # spent in llama.cpp so far
         self._memory = llama.llama_get_memory(self.handle)
