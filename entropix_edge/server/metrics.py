@@ -85,7 +85,7 @@ class Metrics:
         They are counted when somebody asks, or when there are many: one at a time they cost a tenth of a millisecond.
 
         Args:
-            events: of one decode.
+            events: of one decode, or of several quick ones.
             seconds: since the reply's last ones; 0 where these are the first.
         """
         self._uncounted.append((events, seconds))
