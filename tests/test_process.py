@@ -211,14 +211,18 @@ except AttributeError as error:
     print(error)
 import llama_cpp
 print(llama_cpp.__version__, llama_cpp.Llama.__module__, llama_cpp.llama_cpp is llama_cpp._internals.llama_cpp)
+from entropix_edge.llama import bindings, library
+errors = library.fresh_errors()
+bindings.llama.llama_model_load_from_file(b"nowhere.gguf", bindings.llama.llama_model_default_params())
+print(len(errors) > 0)
 """
 
 
 def test_the_high_level_api_of_llama_cpp_is_imported_where_somebody_asks_for_it() -> None:
     version = metadata.version("llama-cpp-python")
     missing = "module 'llama_cpp' has no attribute 'nothing'"
-    assert in_a_process(DEFERRED) == f"{version} []\n{missing}\n{version} llama_cpp.llama True\n"
-    told = f"{version} ['llama_cpp.llama', 'jinja2']\n{missing}\n{version} llama_cpp.llama True\n"
+    assert in_a_process(DEFERRED) == f"{version} []\n{missing}\n{version} llama_cpp.llama True\nTrue\n"
+    told = f"{version} ['llama_cpp.llama', 'jinja2']\n{missing}\n{version} llama_cpp.llama True\nTrue\n"
     assert in_a_process("import llama_cpp\n" + DEFERRED) == told
 
 

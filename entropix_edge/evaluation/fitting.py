@@ -149,13 +149,16 @@ def usual_features(answers: Sequence[Judged], answer: str) -> tuple[str, ...]:
 
 
 def _ranges(answers: Sequence[Judged], names: Sequence[str], answer: str) -> dict[str, tuple[float, float]]:
-    """Where the features lie: of those that tell the kind of a reply the middle 98 %, of the others all."""
+    """Where the features lie: of those that tell the kind of a reply the middle 98 %, of the others all.
+
+    A number that is worked out is the result of an equation: a reply without one is of another kind.
+    """
     kind = _KIND_OF_NUMBERS if answer == "last-number" else _KIND_OF_ANY
     found = {}
     for name in dict.fromkeys((*kind, *names)):
         tail = _TAIL if name in kind else 0.0
         low, high = np.quantile([each.features[name] for each in answers], [tail, 1 - tail])
-        found[name] = (float(low), float(high))
+        found[name] = (max(float(low), 1.0) if name == "result_count" else float(low), float(high))
     return found
 
 

@@ -7,7 +7,13 @@ import sys
 import threading
 from importlib.util import find_spec, module_from_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+after_package: list[Callable[[], object]] = []
+"""What is called when the package's own code has run, which gives llama.cpp's log to itself."""
 
 _lock = threading.RLock()  # its own code may ask it for what is not there yet
 
@@ -33,6 +39,8 @@ def _defer_package() -> None:
                 except BaseException:
                     is_run = False
                     raise
+                for call in after_package:
+                    call()
         if name in package.__dict__:
             return package.__dict__[name]
         raise AttributeError(f"module {package.__name__!r} has no attribute {name!r}")
@@ -45,7 +53,7 @@ _defer_package()
 
 import llama_cpp.llama_cpp as llama  # noqa: E402
 
-__all__ = ["high_level", "llama", "version"]
+__all__ = ["after_package", "high_level", "llama", "version"]
 
 
 def high_level() -> Any:

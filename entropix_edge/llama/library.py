@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .bindings import llama
+from .bindings import after_package, llama
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -52,7 +52,14 @@ class _Log:
 
 
 _log = _Log()
-llama.llama_log_set(_log.callback, ctypes.c_void_p(0))
+
+
+def _take_log() -> None:
+    llama.llama_log_set(_log.callback, ctypes.c_void_p(0))
+
+
+_take_log()
+after_package.append(_take_log)
 
 
 def fresh_errors() -> deque[str]:
