@@ -1,4 +1,4 @@
-"""Some seconds of `scripts/soak.py`, two minutes in CI; requests made at random from the server's own description."""
+"""Some seconds of `scripts/soak.py`, one minute in CI; requests made at random from the server's own description."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from serving import HELLO, Served, endless_model, serving, until
 from entropix_edge import EngineConfig
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "soak.py"
-SECONDS = 120 if os.environ.get("CI") else 4
+SECONDS = 60 if os.environ.get("CI") else 4
 
 
 @pytest.fixture(scope="module")
