@@ -158,17 +158,19 @@ def main() -> int:
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the servers are ended too
     runs: dict[tuple[str, int], Run] = {}
+    warm: dict[tuple[str, int], Run] = {}
     with contextlib.ExitStack() as stack:
         servers = dict(server.split("=", 1) for server in options.servers)
         processes = {name: stack.enter_context(started(command)) for name, command in servers.items()}
         ports = {name: port for name, (port, _pid) in processes.items()}
         asked = QUESTIONS[: options.questions]
-        measure(ports, 1, {}, asked)  # warm, and the system prompt cached, for all
+        measure(ports, 1, warm, asked)  # and the system prompt cached, for all
         for _ in range(options.rounds):
             for clients in options.clients or [1, 4, 8]:
                 measure(ports, clients, runs, asked)
         for name, (_port, pid) in processes.items():
-            tokens = sum(len(run.gaps) + len(run.first) for (server, _clients), run in runs.items() if server == name)
+            all_runs = [*runs.items(), *warm.items()]  # their threads count from the beginning
+            tokens = sum(len(run.gaps) + len(run.first) for (server, _clients), run in all_runs if server == name)
             print(f"{name}: its busiest threads ran for {busiest(pid, tokens)} µs a token", file=sys.stderr)
     last = list(ports)[-1]
     print(f"| server | clients | tokens/s | of {last}'s | first token, ms, median | p99 | gap, ms, median | p99 |")
