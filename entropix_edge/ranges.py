@@ -10,15 +10,16 @@ from typing import Any
 from .errors import ConfigError
 
 
-def within(low: float, high: float, *, attention: bool = False) -> Any:
+def within(low: float, high: float, *, weighs: str = "") -> Any:
     """A dataclass field whose value must be a number from `low` to `high`, both included.
 
     Args:
         low: the least.
         high: the most.
-        attention: whether it is the weight of an attention metric in a formula.
+        weighs: what it is the weight of in a formula: "attention" for its metrics, "uncertainty" for entropy and
+            varentropy of the logits, "" for neither.
     """
-    return field(metadata={"low": low, "high": high, "attention": attention})
+    return field(metadata={"low": low, "high": high, "weighs": weighs})
 
 
 def check_number(name: str, value: object, kind: type, low: float, high: float) -> Any:

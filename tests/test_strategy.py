@@ -8,7 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from entropix_edge.config import Preset, SamplerName
-from entropix_edge.strategy import classify, load_preset, make_policy, override, plan, reads_attention
+from entropix_edge.strategy import (
+    classify,
+    constant_actions,
+    load_preset,
+    make_policy,
+    override,
+    plan,
+    reads_attention,
+)
 from entropix_edge.types import Argmax, AttentionMetrics, Draw, Metrics, Pause, SamplerSettings, Strategy
 
 ARGMAX, BRANCH, PAUSE, RESAMPLE, ADAPTIVE = Strategy
@@ -265,6 +273,29 @@ def test_whatever_the_metrics_the_settings_are_valid(
         assert 0 < found.top_p <= 1
         assert 0 <= found.min_p <= 1
         assert action.draws >= 1
+
+
+@settings(max_examples=200)
+@given(all_metrics, st.sampled_from(list(Strategy)), st.booleans(), st.sampled_from(["article", "edge"]))
+def test_the_sampler_of_the_table_does_what_the_table_says(
+    metrics: Metrics, strategy: Strategy, after_pause: bool, preset: str
+) -> None:
+    policy = make_policy("entropix", load_preset(preset))
+    expected = plan(strategy, metrics, load_preset(preset), after_pause=after_pause)
+    assert policy.decide(strategy, metrics, after_pause=after_pause) == expected
+
+
+def test_only_actions_that_read_no_metrics_are_made_once_for_all() -> None:
+    edge = load_preset("edge")
+    assert set(constant_actions(edge)) == set(Strategy)
+    assert set(constant_actions(load_preset("article"))) == {ARGMAX}
+    for key, strategy in (
+        ("adaptive.temperature_uncertainty", ADAPTIVE),
+        ("adaptive.min_p_uncertainty", ADAPTIVE),
+        ("branch.top_k_agreement", BRANCH),
+        ("pause.temperature_attention_entropy", PAUSE),
+    ):
+        assert set(Strategy) - set(constant_actions(override(edge, {key: 0.5}))) == {strategy}
 
 
 @settings(max_examples=200)

@@ -25,6 +25,7 @@ from ..types import (
     Keep,
     Metrics,
     Origin,
+    Pause,
     RejectedEvent,
     Rewind,
     RewindEvent,
@@ -164,13 +165,13 @@ class _Decisions:
                 return self._leave_loop(step, looping)
         after_pause = strategy is _PAUSE and self._pauses.just_paused(len(transcript.tokens))
         action = policy.decide(strategy, step.metrics, after_pause=after_pause)
-        if isinstance(action, Argmax | Draw):
-            return self._choose(step, action)
         if isinstance(action, Branch):
             return self._fork(step, action.instead)
-        if self._pauses.allows(transcript.tokens, self._vocabulary.piece(step.allowed.distribution.best)):
-            return self._insert_pause(step)
-        return self._choose(step, action.instead)
+        if isinstance(action, Pause):
+            if self._pauses.allows(transcript.tokens, self._vocabulary.piece(step.allowed.distribution.best)):
+                return self._insert_pause(step)
+            action = action.instead
+        return self._choose(step, action)
 
     def _choose(self, step: Step, action: Argmax | Draw) -> Part | None:
         """Choose a token and write it; where it closes a wrong number, what sets that right comes back instead."""

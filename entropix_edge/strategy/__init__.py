@@ -13,12 +13,13 @@ from .presets import (
     read_preset,
     thresholds,
 )
-from .table import classify, plan, reads_attention
+from .table import classify, constant_actions, plan, reads_attention
 
 __all__ = [
     "THRESHOLDS",
     "Policy",
     "classify",
+    "constant_actions",
     "describe_table",
     "load_fitted",
     "load_preset",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol, Self
 
 from ..types import Argmax, Draw
-from .table import plan
+from .table import constant_actions, plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -61,8 +61,14 @@ class Entropix(_Stateless):
 
     acts = True
 
+    def __init__(self, preset: Preset) -> None:
+        super().__init__(preset)
+        self._constant = constant_actions(preset)
+
     def decide(self, strategy: Strategy, metrics: Metrics, *, after_pause: bool) -> Action:
         """What the table says."""
+        if strategy in self._constant and not after_pause:
+            return self._constant[strategy]
         return plan(strategy, metrics, self._preset, after_pause=after_pause)
 
 

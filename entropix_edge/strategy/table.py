@@ -6,11 +6,11 @@ import math
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
-from ..types import NO_ATTENTION, Argmax, Branch, Draw, Pause, SamplerSettings, Strategy
+from ..types import NO_ATTENTION, Argmax, Branch, Draw, Metrics, Pause, SamplerSettings, Strategy
 
 if TYPE_CHECKING:
     from ..config import Preset
-    from ..types import Action, AttentionMetrics, Metrics
+    from ..types import Action, AttentionMetrics
 
 # An enumeration's own members cost more to reach, at every token.
 _ARGMAX, _BRANCH, _PAUSE, _RESAMPLE, _ADAPTIVE = Strategy
@@ -61,8 +61,19 @@ def plan(strategy: Strategy, metrics: Metrics, preset: Preset, *, after_pause: b
 
 def reads_attention(preset: Preset) -> bool:
     """Whether any formula gives the attention's metrics a weight."""
-    rules = (preset.branch, preset.pause, preset.resample, preset.adaptive)
-    return any(getattr(rule, item.name) for rule in rules for item in fields(rule) if item.metadata.get("attention"))
+    return any("attention" in _weighed(preset, strategy) for strategy in Strategy)
+
+
+def constant_actions(preset: Preset) -> dict[Strategy, Action]:
+    """What `plan` says whatever the metrics are, in each quadrant whose formulas give none a weight."""
+    metrics = Metrics(0.0, 0.0)
+    return {strategy: plan(strategy, metrics, preset) for strategy in Strategy if not _weighed(preset, strategy)}
+
+
+def _weighed(preset: Preset, strategy: Strategy) -> set[str]:
+    """The kinds of metrics that a quadrant's formulas give a weight: "attention", "uncertainty"."""
+    rule = getattr(preset, strategy)
+    return {weighs for item in fields(rule) if (weighs := item.metadata.get("weighs")) and getattr(rule, item.name)}
 
 
 def _branch(preset: Preset, attention: AttentionMetrics) -> Draw:
