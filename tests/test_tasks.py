@@ -58,6 +58,17 @@ def test_humanevals_lines_are_read_as_they_are(tmp_path: Path, body_only: bool) 
     assert not run_tests(program(problem, solution.replace("2 *", "3 *")), problem.tests).passed
 
 
+def test_code_has_the_imports_of_its_prompt(tmp_path: Path) -> None:
+    record = HUMANEVAL | {
+        "prompt": 'from typing import List\n\n\ndef double(x: List[int]) -> List[int]:\n    """Twice each."""\n',
+        "test": "def check(candidate):\n    assert candidate([1]) == [2]\n",
+    }
+    (problem,) = read(tmp_path, record)
+    whole = "def double(x: List[int]) -> List[int]:\n    return [2 * each for each in x]\n"
+    for code in (whole, f"from __future__ import annotations\n{whole}"):
+        assert run_tests(program(problem, code), problem.tests).passed, code
+
+
 def test_a_gzipped_file_is_read(tmp_path: Path) -> None:
     path = tmp_path / "tasks.jsonl.gz"
     path.write_bytes(gzip.compress(json.dumps(HUMANEVAL).encode()))

@@ -204,7 +204,9 @@ def messages(problem: Problem) -> list[Message]:
 
 
 def program(problem: Problem, code: str) -> str:
-    """The code to be tested: where it is only a function's body, after the head that was given."""
-    if problem.prompt and f"def {problem.entry_point}" not in code:
+    """The code to be tested, with the imports of its prompt; where it is only a function's body, after its head."""
+    head = f"def {problem.entry_point}"
+    if head not in code:
         return problem.prompt + code
-    return code
+    before = problem.prompt.partition(head)[0]
+    return f"{before}\n{code}" if before.strip() and "from __future__" not in code else code
