@@ -64,6 +64,46 @@ def test_each_layer_counts_more_than_the_ones_below(
     assert chosen("-t", "1")[0].threads == 1
 
 
+@pytest.mark.parametrize(
+    ("mode", "mmap", "mlock"),
+    [
+        ("auto", True, False),
+        ("none", False, False),
+        ("mmap", True, False),
+        ("mlock", False, True),
+        ("mmap+mlock", True, True),
+    ],
+)
+def test_llama_cpps_way_to_load_a_model(
+    chosen: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, mode: str, mmap: bool, mlock: bool
+) -> None:
+    monkeypatch.setenv("LLAMA_ARG_LOAD_MODE", mode)
+    assert (chosen()[0].mmap, chosen()[0].mlock) == (mmap, mlock)
+
+
+def test_the_way_to_load_a_model_among_the_layers(
+    chosen: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    config("mlock = false\nthreads = 5\n")
+    monkeypatch.setenv("LLAMA_ARG_LOAD_MODE", "mmap+mlock")
+    monkeypatch.setattr("entropix_edge.cli.options.set_up_logging", lambda *, verbose: None)
+    with caplog.at_level(logging.DEBUG, "entropix_edge"):
+        found = chosen("--verbose")[0]
+    assert (found.mmap, found.mlock, found.threads) == (True, True, 5)
+    assert "--mlock True: LLAMA_ARG_LOAD_MODE" in caplog.messages
+    assert not chosen("--no-mmap")[0].mmap
+    monkeypatch.setenv("LLAMA_ARG_MMAP", "0")
+    assert not chosen()[0].mmap
+    monkeypatch.setenv("LLAMA_ARG_LOAD_MODE", "dio")
+    assert chosen() == 2
+    assert (
+        "LLAMA_ARG_LOAD_MODE is 'dio': it must be one of auto, none, mmap, mlock, mmap+mlock" in capsys.readouterr().err
+    )
+
+
 def test_every_kind_of_value_in_the_file(chosen: Callable[..., Any], tmp_path: Path) -> None:
     adapter = tmp_path / "a.gguf"
     config(f"""

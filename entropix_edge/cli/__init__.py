@@ -59,13 +59,14 @@ class _Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        from .defaults import config_path, read_config, set_from_file
+        from .defaults import config_path, read_config, set_from_file, set_from_load_mode
         from .parameters import with_optional_numbers
 
         name, command, rest = super().resolve_command(ctx, args)
         if name and command and name not in _WITHOUT_CONFIG:
             with contextlib.suppress(FileNotFoundError):  # a user without a home
                 set_from_file(ctx, name, command, read_config(config_path(), lambda: self._all(ctx)))
+            set_from_load_mode(ctx, name, command)
         return name, command, with_optional_numbers(command, rest) if command else rest
 
     def _all(self, ctx: click.Context) -> dict[str, click.Command]:

@@ -57,8 +57,16 @@ _LLAMA_NAMES = {
     "top_p": "LLAMA_ARG_TOP_P",
     "ubatch_size": "LLAMA_ARG_UBATCH",
 }
+_LOAD_MODE = "LLAMA_ARG_LOAD_MODE"
+_LOAD_MODES: dict[str, dict[str, bool]] = {
+    "auto": {},
+    "none": {"mmap": False, "mlock": False},
+    "mmap": {"mmap": True, "mlock": False},
+    "mlock": {"mmap": False, "mlock": True},
+    "mmap+mlock": {"mmap": True, "mlock": True},
+}  # what newer versions of llama.cpp read in place of two variables
 _CHANGES = "changes"  # the option -o: what is given adds to what the layers below it say
-_FILE_CHANGES, _PROFILE = "entropix_edge.changes", "entropix_edge.profile"
+_FILE_CHANGES, _PROFILE, _FROM_LOAD_MODE = "entropix_edge.changes", "entropix_edge.profile", "entropix_edge.load_mode"
 
 
 class Profile(NamedTuple):
@@ -103,6 +111,21 @@ def _options(command: click.Command) -> Iterator[click.Option]:
 
 def _long_names(option: click.Option) -> list[str]:
     return [name.removeprefix("--") for name in option.opts if name.startswith("--")]
+
+
+def set_from_load_mode(context: click.Context, name: str, command: click.Command) -> None:
+    """Make what llama.cpp's variable for the way to load a model says the defaults of a command that can be told so.
+
+    Raises:
+        ConfigError: there is no such way here.
+    """
+    mode = os.environ.get(_LOAD_MODE)
+    if not mode or all(option.name != "mlock" for option in _options(command)):
+        return
+    if mode not in _LOAD_MODES:
+        raise ConfigError(f"{_LOAD_MODE} is {mode!r}: it must be one of {', '.join(_LOAD_MODES)}")
+    context.meta[_FROM_LOAD_MODE] = values = _LOAD_MODES[mode]
+    context.default_map = {name: {**(context.default_map or {}).get(name, {}), **values}}
 
 
 # --- config.toml --------------------------------------------------------------------------------------
@@ -234,6 +257,8 @@ def source(name: str) -> Source:
         variable = next((variable for variable in names if os.environ.get(variable)), "the environment")
         return Source(3 if variable.startswith(OWN) else 2, variable)
     if where is ParameterSource.DEFAULT_MAP:
+        if name in context.meta.get(_FROM_LOAD_MODE, ()):
+            return Source(2, _LOAD_MODE)
         profile, of_profile = context.meta.get(_PROFILE, (None, ()))
         return Source(0, f"profile {profile.name}") if name in of_profile else Source(1, "config.toml")
     return Source(0, "default")
