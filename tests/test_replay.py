@@ -100,6 +100,34 @@ def test_ties_go_to_the_surest_candidate_by_the_feature_that_is_named() -> None:
     assert ballot("equal", "length").winner(pair).answer == "A"
 
 
+def test_ties_of_a_plain_vote_go_to_the_answer_that_came_first() -> None:
+    pair = [sample("A", 2), sample("B", 1)]
+    assert ballot("plain").winner(pair).answer == "A"
+    assert ballot("plain").winner(pair[::-1]).answer == "B"
+    assert ballot("plain").winner([*pair, sample("B", 9)]).answer == "B"
+    assert ballot("plain").winner([sample(None, 2), sample(None, 1)]).features["mean_entropy"] == 2
+
+
+def test_votes_weighed_by_a_shipped_fit() -> None:
+    likely = {"summed_entropy": 35.0, "length": 200.0, "number_summed_entropy": 0.1, "answer_greatest_entropy": 0.001}
+    likely |= {"wrong_results": 0.0, "number_share": 0.15, "result_count": 3.0}
+    source = {"fingerprint": "62523bfa8561ee64"}  # Qwen2.5-Coder-0.5B
+
+    def candidate(answer: str, **changed: float) -> Sample:
+        plain = sample(answer)
+        return dataclasses.replace(plain, features={**plain.features, **likely, **changed}, source=source)
+
+    unlikely = [candidate("B", summed_entropy=200.0, number_summed_entropy=20.0) for _ in range(2)]
+    assert ballot("probability").winner([*unlikely, candidate("A")]).answer == "A"
+    assert ballot("equal").winner([*unlikely, candidate("A")]).answer == "B"
+    of_another_kind = [
+        candidate("B", length=9.0) for _ in range(4)
+    ]  # each counts as much as the share of right answers
+    assert ballot("probability").winner([*of_another_kind, candidate("A")]).answer == "B"
+    with pytest.raises(ConfigError, match="no fit to greedy replies of the model nobody"):
+        ballot("probability").winner([dataclasses.replace(candidate("A"), source={"fingerprint": "nobody"})])
+
+
 def test_who_was_cut_or_has_no_answer_has_no_vote() -> None:
     votes = [sample("B", finish="length"), sample("B", finish=None), sample(None), sample("A", 9)]
     assert ballot("equal").winner(votes).answer == "A"

@@ -51,8 +51,9 @@ class _ReplayOptions(NamedTuple):
             multiple=True,
             default=("equal",),
             metavar="NAME",
-            help="How votes are counted: equal, confidence, FEATURE[:LAMBDA] (e to the power of the standardised "
-            "feature) or best:FEATURE (no vote). Repeatable. Default: equal.",
+            help="How votes are counted: equal, plain (equal, ties to the answer that came first), probability (by "
+            "the model's fit), confidence, FEATURE[:LAMBDA] (e to the power of the standardised feature) or "
+            "best:FEATURE (no vote). Repeatable; gains are over the first. Default: equal.",
         ),
     ]
     ties: Annotated[

@@ -10,10 +10,12 @@ import itertools
 import math
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from ..confidence import load_fits
 from ..errors import ConfigError
 from ..sessions import LEAD, WAVE
 from .features import SIGNS
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from ..confidence import Fit
     from .samples import Sample
 
     Array = npt.NDArray[np.float64]
@@ -108,11 +111,13 @@ class Ballot:
     """How the votes of some candidates are counted.
 
     Attributes:
-        name: `equal`; `confidence`: 2 to the power of minus the mean entropy; `FEATURE` or `FEATURE:LAMBDA`: e to the
-            power of lambda (1 if not said) times the feature, standardised within the problem; `best:FEATURE`: no
-            vote, the surest candidate.
+        name: `equal`; `plain`: the same, but ties go to the answer that came first, as in self-consistency
+            (https://arxiv.org/abs/2203.11171); `probability`: of the fit to the model's greedy replies, and where it
+            holds for none, its share of right answers; `confidence`: 2 to the power of minus the mean entropy;
+            `FEATURE` or `FEATURE:LAMBDA`: e to the power of lambda (1 if not said) times the feature, standardised
+            within the problem; `best:FEATURE`: no vote, the surest candidate.
         weights: of the candidates that vote.
-        ties: a feature: of answers with equal votes, that of the surest candidate wins.
+        ties: a feature: of answers with equal votes, that of the surest candidate wins; empty for the first answer.
     """
 
     name: str
@@ -133,7 +138,7 @@ class Ballot:
         return max(surest.values(), key=lambda sample: (round(votes[sample.answer], 9), self._sureness(sample)))
 
     def _sureness(self, sample: Sample) -> float:
-        return sureness(sample, self.ties)
+        return sureness(sample, self.ties) if self.ties else 0.0
 
 
 def sureness(sample: Sample, feature: str) -> float:
@@ -149,8 +154,10 @@ def ballot(name: str, ties: str = _CONFIDENCE) -> Ballot:
         ConfigError: there is none, or no such feature.
     """
     check_feature(ties)
-    if name == "equal":
-        return Ballot(name, lambda voting: [1.0] * len(voting), ties)
+    if name in ("equal", "plain"):
+        return Ballot(name, lambda voting: [1.0] * len(voting), ties if name == "equal" else "")
+    if name == "probability":
+        return Ballot(name, _probabilities, ties)
     if name == "confidence":
         return Ballot(name, lambda voting: [2.0 ** sureness(sample, _CONFIDENCE) for sample in voting], ties)
     if name.startswith("best:"):
@@ -174,6 +181,20 @@ def check_feature(name: str) -> str:
     if name not in SIGNS:
         raise ConfigError(f"feature {name!r} is not known: it must be one of {', '.join(SIGNS)}")
     return name
+
+
+def _probabilities(voting: Sequence[Sample]) -> list[float]:
+    fit = _fit_to_greedy(str(voting[0].source.get("fingerprint")))
+    found = [fit.probability(sample.features) for sample in voting]
+    return [fit.right if probability is None else probability for probability in found]
+
+
+@cache
+def _fit_to_greedy(fingerprint: str) -> Fit:
+    fits = load_fits(fingerprint, None).of("greedy")
+    if not fits:
+        raise ConfigError(f"vote 'probability': no fit to greedy replies of the model {fingerprint} ships")
+    return fits[0]
 
 
 def _top(scores: Sequence[float]) -> list[float]:
