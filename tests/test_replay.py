@@ -423,6 +423,19 @@ def test_two_policies_are_paired_on_the_problems_that_both_answered() -> None:
     assert pair(first, Pool("other", {})) is None
 
 
+def test_votes_are_paired_with_another_policy_s_replies() -> None:
+    draws = Pool("draws", {"p": THREE.problems["p"], "q": [sample("B", problem="q")] * 3, "r": [sample("A")]})
+    greedy = Pool("greedy", {name: [sample("B", problem=name, policy="greedy")] for name in "pqr"})
+    vote = rule("ahead:3"), ballot("equal")
+    row = pair(draws, greedy, vote)
+    assert row
+    assert (row.policy, row.problems, row.won, row.lost) == ("draws, ahead:3", 2, 1, 0)  # r has too few
+    assert row.decoded_tokens == (10 + 20 + 10 + 10) / 2  # two agree at once, in both
+    itself = pair(greedy, greedy, (rule("fixed:1"), ballot("equal")))
+    assert itself
+    assert (itself.won, itself.lost, itself.chance) == (0, 0, 1.0)
+
+
 @pytest.mark.parametrize(("won", "lost", "chance"), [(0, 0, 1.0), (2, 1, 1.0), (6, 0, 2 / 2**6), (1, 7, 18 / 2**8)])
 def test_how_likely_an_uneven_split_is_by_chance(won: int, lost: int, chance: float) -> None:
     assert sign_test(won, lost) == chance

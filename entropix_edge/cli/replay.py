@@ -97,7 +97,8 @@ class _ReplayOptions(NamedTuple):
         click.option(
             "--against",
             metavar="POLICY",
-            help="Each policy's first reply beside this policy's, on the problems that both answered, instead.",
+            help="Each policy's first reply beside this policy's, on the problems that both answered, instead; with "
+            "--rule also what its candidates vote for.",
         ),
     ]
     escalate: Annotated[
@@ -164,7 +165,7 @@ def command(options: _ReplayOptions) -> None:
     found = pools(samples)
     chosen = [_named(found, name) for name in options.policies] or found
     if options.against:
-        _report(*_pairs(chosen, _named(found, options.against)), options.form)
+        _report(*_pairs(chosen, _named(found, options.against), options), options.form)
     elif options.escalate:
         _report(*_escalation(chosen, options.escalate, options.by), options.form)
     elif options.features:
@@ -206,10 +207,15 @@ def _features(chosen: Sequence[Pool]) -> tuple[list[FeatureRow], tuple[str, ...]
     return rows, FEATURE_COLUMNS, "In brackets: 95 % intervals over problems. Below 0.5: the surer, the wronger."
 
 
-def _pairs(chosen: Sequence[Pool], other: Pool) -> tuple[list[PairedRow], tuple[str, ...], str]:
+def _pairs(
+    chosen: Sequence[Pool], other: Pool, options: _ReplayOptions
+) -> tuple[list[PairedRow], tuple[str, ...], str]:
     from ..evaluation.pairs import COLUMNS, pair
+    from ..evaluation.replay import ballot, rule
 
-    rows = [row for pool in chosen if (row := pair(pool, other))]
+    count = ballot(options.votes[0], options.ties)
+    votes = [None, *((rule(name), count) for name in options.rules)]
+    rows = [row for pool in chosen for vote in votes if (row := pair(pool, other, vote))]
     columns = tuple(f"over {other.policy}" if name == "over" else name for name in COLUMNS)
     return rows, columns, "In brackets: 95 % intervals over problems. Decoded tokens: a problem."
 
