@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -112,8 +112,8 @@ class Ballot:
 
     Attributes:
         name: `equal`; `plain`: the same, but ties go to the answer that came first, as in self-consistency
-            (https://arxiv.org/abs/2203.11171); `probability`: of the fit to the model's greedy replies, and where it
-            holds for none, its share of right answers; `confidence`: 2 to the power of minus the mean entropy;
+            (https://arxiv.org/abs/2203.11171); `probability`: by the fit to the model's greedy replies, also beyond
+            the replies that it was made of; `confidence`: 2 to the power of minus the mean entropy;
             `FEATURE` or `FEATURE:LAMBDA`: e to the power of lambda (1 if not said) times the feature, standardised
             within the problem; `best:FEATURE`: no vote, the surest candidate.
         weights: of the candidates that vote.
@@ -194,7 +194,7 @@ def _fit_to_greedy(fingerprint: str) -> Fit:
     fits = load_fits(fingerprint, None).of("greedy")
     if not fits:
         raise ConfigError(f"vote 'probability': no fit to greedy replies of the model {fingerprint} ships")
-    return fits[0]
+    return replace(fits[0], ranges={})
 
 
 def _top(scores: Sequence[float]) -> list[float]:
