@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -38,6 +39,7 @@ from entropix_edge.render import confidence_record, in_short, told
 from entropix_edge.sessions import Deliberation, VotingConfig
 from entropix_edge.storage import config_folder, fingerprint
 from entropix_edge.strategy import load_preset, override
+from entropix_edge.text import extract
 from entropix_edge.types import (
     Alternative,
     AttentionMetrics,
@@ -370,6 +372,40 @@ def test_the_best_of_several_is_judged_by_the_vote(engine: Engine) -> None:
         other = best.reply().confidence
     assert other
     assert other.kind == "rank"
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_votes_are_weighed_by_how_likely_each_answer_is_right(tiny_model: Path, sign: int) -> None:
+    fit = replace(ANY, intercept=0.0, weights={"length": 3.0 * sign}, ranges={"length": (900.0, 901.0)})
+    write_fits(tiny_model, fit)
+    config = replace(CONFIG, sampler="temperature", stop=("e", "a", "o", " "))
+    voting = VotingConfig(candidates=6, early_stopping=False)
+    kept = {}
+    with Engine.open(
+        tiny_model, EngineConfig(ctx_size=512, sequences=6, forks=0, threads=1, attention="off")
+    ) as engine:
+        tokens = engine.tokenize_prompt("ab", raw=True)
+        for weighted in True, False:
+            with Deliberation(
+                engine, tokens, config, replace(voting, weighted=weighted), partial(extract, extractor="exact")
+            ) as best:
+                best.reply()
+                kept[weighted] = best.kept
+                votes, replies = best.votes, best.replies
+        with Deliberation(engine, tokens, config, voting, lambda text: text[:1] or None) as best:
+            best.reply()
+            first_letter = best.kept  # an answer of a kind that nothing was fitted to
+            surer: Counter[str | None] = Counter()
+            for vote in best.votes:
+                surer[vote.answer] += vote.confidence  # type: ignore[assignment]
+    likely: Counter[str | None] = Counter()
+    for vote, reply in zip(votes, replies, strict=True):
+        likely[vote.answer] += fit.estimate({"length": float(len(reply.events))})  # type: ignore[assignment, operator]
+    del likely[None], surer[None]
+    assert len(likely) > 2
+    assert kept[True] == likely.most_common(1)[0][0], "also for replies that are none like those that were fitted"
+    assert first_letter == surer.most_common(1)[0][0]
+    assert kept[False] in likely
 
 
 # --- what ships -----------------------------------------------------------------------------------

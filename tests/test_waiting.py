@@ -14,7 +14,7 @@ from terminals import Terminal
 from test_corrections import write_letters
 
 from entropix_edge.cli import waiting
-from entropix_edge.cli.waiting import standing
+from entropix_edge.cli.waiting import outvoted, standing
 from entropix_edge.sessions import Deliberation, Vote
 from entropix_edge.types import Event, FinishReason
 
@@ -43,6 +43,19 @@ def test_which_candidates_say_what(votes: list[Vote], line: str | None) -> None:
     assert len(said) < 90
 
 
+@pytest.mark.parametrize(
+    ("answers", "kept", "said"),
+    [
+        (["36", "42", "36"], "36", ""),
+        (["36", "42"], "42", ""),
+        (["36", "42", "36", None], "42", "; 42 is kept: its votes weigh more"),
+        ([None, None], None, ""),
+    ],
+)
+def test_an_answer_with_fewer_votes_that_is_kept(answers: list[str | None], kept: str | None, said: str) -> None:
+    assert outvoted(list(map(vote, answers)), kept) == said
+
+
 def test_a_terminal_shows_the_vote(tmp_path: Path) -> None:
     model = write_letters(tmp_path, "01;")
     options = ["-m", str(model), *("-c", "512", "-t", "1", "-s", "1", "--raw", "--stop", ";")]
@@ -59,6 +72,7 @@ class Scripted(Deliberation):
     """Candidates that end one after another, while a terminal has the time to draw."""
 
     kind = None
+    kept = "36"
     detects = True
 
     def __init__(self) -> None:

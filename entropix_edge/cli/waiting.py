@@ -68,7 +68,15 @@ def _wait_for_choice(stream: ReplyStream | Deliberation, most: int) -> None:
     if stream.detects and not stream.kind and _have_ended(stream.votes):
         screen.print("The candidates share no kind of answer: the surest is kept; --answer says what to compare")
     if screen.is_terminal:
-        screen.print(standing(stream.votes, most), style="dim", markup=False)
+        screen.print(standing(stream.votes, most) + outvoted(stream.votes, stream.kept), style="dim", markup=False)
+
+
+def outvoted(votes: Sequence[Vote], kept: str | None) -> str:
+    """What is said where the answer that is kept has fewer votes than another."""
+    counts = Counter(vote.answer for vote in votes if vote.answer is not None)
+    if kept is None or counts[kept] == max(counts.values()):
+        return ""
+    return plain(f"; {_shortened(kept)} is kept: its votes weigh more")
 
 
 def _say_kind(screen: Console, kind: str | None) -> None:

@@ -2,7 +2,7 @@
 
 from .features import SIGNS, Measured, carrying, features, measured
 from .fits import QUANTILES, Fit, Fits, Rank, as_toml, load_fits, policy_name, read_fits, scaled
-from .judge import VOTE_SIGNS, Judge, may_ask_for, vote_features
+from .judge import VOTE_SIGNS, Judge, likelihood, may_ask_for, vote_features
 
 __all__ = [
     "QUANTILES",
@@ -16,6 +16,7 @@ __all__ = [
     "as_toml",
     "carrying",
     "features",
+    "likelihood",
     "load_fits",
     "may_ask_for",
     "measured",

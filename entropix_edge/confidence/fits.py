@@ -73,6 +73,14 @@ class Fit:
         for name, (low, high) in self.ranges.items():
             if not low <= features.get(name, math.nan) <= high:
                 return None
+        return self.estimate(features)
+
+    def estimate(self, features: Mapping[str, float]) -> float | None:
+        """The same for any reply: no probability to go by, but what candidates' votes may be weighed with.
+
+        Args:
+            features: of the reply, by name; None comes of one that is missing.
+        """
         odds = self.intercept
         for name, weight in self.weights.items():
             odds += weight * scaled(name, features.get(name, math.nan))

@@ -14,7 +14,7 @@ from ..types import ConfidenceEvent, FinishReason, TokenEvent
 from .features import carrying, features, measured
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from ..text import Found
     from ..types import Event
@@ -63,11 +63,9 @@ class Judge:
         seen = measured(tokens)
         judged = []
         question = self._question() if self._fits else ""
-        for fit in self._fits:
-            if may_ask_for(question, fit.answer) and (found := locate(text, fit.answer)):
-                known = features(seen, text, (found.start, found.end)) | dict(extra or {})
-                if (probability := fit.probability(known)) is not None:
-                    judged.append((fit, found, probability))
+        for fit, found, known in _answers(self._fits, question, seen, text):
+            if (probability := fit.probability(known | dict(extra or {}))) is not None:
+                judged.append((fit, found, probability))
         if len(judged) != 1:
             return self._ranked(seen, tokens[-1].index)
         fit, found, probability = judged[0]
@@ -80,6 +78,34 @@ class Judge:
             return None
         share = self._rank.share_below(float(entropies.mean(dtype=np.float64)), entropies.size)
         return ConfidenceEvent(index, "rank", share, None, self._rank.replies)
+
+
+def _answers(
+    fits: Sequence[Fit], question: str, seen: Measured, text: str
+) -> Iterator[tuple[Fit, Found, dict[str, float]]]:
+    """The fits that a reply may be of the kind of, the answer of that kind in it, and its features."""
+    for fit in fits:
+        if may_ask_for(question, fit.answer) and (found := locate(text, fit.answer)):
+            yield fit, found, features(seen, text, (found.start, found.end))
+
+
+def likelihood(fits: Sequence[Fit], question: str, events: Sequence[Event]) -> tuple[str, float] | None:
+    """The answer of a reply, and how likely it is right by a fit that need not hold for it: see `Fit.estimate`.
+
+    None where it may be of no fit's kind, or of several.
+
+    Args:
+        fits: to replies of one policy.
+        question: what was asked.
+        events: of the whole reply.
+    """
+    tokens = [event for event in events if isinstance(event, TokenEvent)]
+    text = "".join(event.text for event in tokens)
+    seen = measured(tokens)
+    found = [(answer.answer, fit.estimate(known)) for fit, answer, known in _answers(fits, question, seen, text)]
+    if len(found) != 1 or found[0][1] is None:
+        return None
+    return found[0][0], found[0][1]
 
 
 def may_ask_for(question: str, answer: str) -> bool:

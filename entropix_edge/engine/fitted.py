@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
-from ..confidence import Fits, Judge, load_fits, policy_name
+from ..confidence import Fits, Judge, likelihood, load_fits, policy_name
 from ..config import DEFAULT_PRESET, Preset
 from ..storage import config_folder, fingerprint
 from ..strategy import load_fitted, load_preset, thresholds
@@ -72,10 +72,23 @@ class Fitted:
         if vote:
             policy, features = f"{policy}, {vote[0]}", dict(vote[1])
 
-        def question() -> str:
-            return b"".join(map(vocabulary.piece, prompt)).decode("utf-8", "replace")
-
+        question = partial(_text, prompt, vocabulary)
         return Judge(self.confidence.of(policy), self.confidence.rank, question)(events, features)
+
+    def likelihood(
+        self, prompt: Sequence[int], vocabulary: Vocabulary, events: Sequence[Event]
+    ) -> tuple[str, float] | None:
+        """A reply's answer, and how likely it is right by the fit to the model's greedy replies.
+
+        None where there is no fit for answers of its kind.
+
+        Args:
+            prompt: what it replies to.
+            vocabulary: of the model.
+            events: of the whole reply.
+        """
+        fits = self.confidence.of("greedy")
+        return likelihood(fits, _text(prompt, vocabulary), events) if fits else None
 
     def preset_of(self, config: GenerationConfig) -> Preset:
         """The preset that a reply goes by: with numbers checked or not, as the reply's settings have it.
@@ -112,3 +125,7 @@ class Fitted:
         with contextlib.suppress(OSError):
             return config_folder() / name
         return None
+
+
+def _text(tokens: Sequence[int], vocabulary: Vocabulary) -> str:
+    return b"".join(map(vocabulary.piece, tokens)).decode("utf-8", "replace")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -185,7 +185,7 @@ def check_feature(name: str) -> str:
 
 def _probabilities(voting: Sequence[Sample]) -> list[float]:
     fit = _fit_to_greedy(str(voting[0].source.get("fingerprint")))
-    found = [fit.probability(sample.features) for sample in voting]
+    found = [fit.estimate(sample.features) for sample in voting]
     return [fit.right if probability is None else probability for probability in found]
 
 
@@ -194,7 +194,7 @@ def _fit_to_greedy(fingerprint: str) -> Fit:
     fits = load_fits(fingerprint, None).of("greedy")
     if not fits:
         raise ConfigError(f"vote 'probability': no fit to greedy replies of the model {fingerprint} ships")
-    return replace(fits[0], ranges={})
+    return fits[0]
 
 
 def _top(scores: Sequence[float]) -> list[float]:

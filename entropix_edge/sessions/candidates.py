@@ -1,8 +1,9 @@
 """Several candidates for one answer: generate them side by side, let them vote, keep the best.
 
-A candidate is a full reply of its own; all share the prompt's cells. Votes are weighted by confidence (DeepConf,
-https://arxiv.org/abs/2508.15260). While the vote is in doubt two more candidates are generated; it is decided when the
-leading answer is two votes ahead (docs/EVALUATION.md says how often all candidates would have decided otherwise).
+A candidate is a full reply of its own; all share the prompt's cells. Votes are weighted by how likely each answer is
+right, where that was fitted to the model's answers, else by confidence (DeepConf, https://arxiv.org/abs/2508.15260).
+While the vote is in doubt two more candidates are generated; it is decided when the leading answer is two votes ahead
+(docs/EVALUATION.md says how often all candidates would have decided otherwise).
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ class VotingConfig:
 
     Attributes:
         candidates: how many at most.
-        weighted: weigh each vote by its candidate's confidence; else all weigh the same.
+        weighted: weigh each vote by how likely its answer is right, where that is known of the model, else by its
+            candidate's confidence; where this is False all weigh the same.
         early_stopping: generate two at a time, and no more as soon as the vote is decided; else all at once.
     """
 
@@ -171,6 +173,11 @@ class Deliberation:
         ]
 
     @property
+    def kept(self) -> str | None:
+        """The answer of the candidate that is chosen, when the choice is made; None where it has none."""
+        return self._best().answer
+
+    @property
     def replies(self) -> list[Reply]:
         """The reply of each candidate, when the choice is made."""
         return [candidate.stream.reply() for candidate in self._candidates]
@@ -298,11 +305,22 @@ class Deliberation:
     def _best(self) -> _Candidate:
         candidates = [candidate for candidate in self._candidates if candidate.finished]
         if ballots := self._ballots():
-            candidates = max(ballots.values(), key=self._weight)
+            weights = self._weights([voter for voters in ballots.values() for voter in voters])
+            candidates = max(ballots.values(), key=lambda voters: math.fsum(weights[id(voter)] for voter in voters))
         return max(candidates or self._candidates, key=lambda candidate: candidate.confidence)
 
-    def _weight(self, voters: Sequence[_Candidate]) -> float:
-        return math.fsum(candidate.confidence for candidate in voters) if self._voting.weighted else len(voters)
+    def _weights(self, voters: Sequence[_Candidate]) -> dict[int, float]:
+        """How much each one's vote counts, by its identity.
+
+        How likely its answer is right, where that was fitted to such answers of the model; else its confidence.
+        """
+        if not self._voting.weighted:
+            return {id(each): 1.0 for each in voters}
+        fits, vocabulary = self._engine.fits, self._engine.model.vocabulary
+        found = [fits.likelihood(self._tokens, vocabulary, each.stream.reply().events) for each in voters]
+        if [each.answer for each in voters] != [judged and judged[0] for judged in found]:
+            return {id(each): each.confidence for each in voters}
+        return {id(each): judged[1] for each, judged in zip(voters, found, strict=True) if judged}
 
 
 def _share(n_predict: int, cells: int, prompt: int) -> int:
