@@ -106,7 +106,7 @@ def test_a_table_is_what_its_command_prints(
 
 def test_there_are_such_tables() -> None:
     assert len(REPLAYS) > 5
-    assert len(CONFIDENCES) == 5
+    assert len(CONFIDENCES) == 6
     assert len(SHIPPED) == 5
 
 

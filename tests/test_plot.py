@@ -409,7 +409,7 @@ def test_results_are_drawn_against_their_cost(tmp_path: Path) -> None:
 def test_gains_are_over_the_same_problems(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert plot(EVALUATION, SMALL, "--chart", "gains", "--out", tmp_path / "a.svg") == 0
     text = text_of(tmp_path / "a.svg")
-    counts = ("self-consistency:7 (66)", "temperature (655)", "greedy+check (1000)")
+    counts = ("self-consistency:7 (66)", "temperature (1149)", "greedy+check (1000)")
     for part in ("× greedy", "policy (problems)", *counts):
         assert part in text
     assert plot(SMALL, "--chart", "gains", "--against", "article", "--out", tmp_path / "b.svg") == 2
