@@ -502,6 +502,16 @@ def test_a_summary_counts_as_its_recording(recording: Path, tmp_path: Path, repl
         assert replay(recording, "--format", "md", *option) == replay(summary, "--format", "md", *option)
 
 
+def test_votes_beside_another_policy_are_counted_in_one_way(recording: Path, replay: Replay) -> None:
+    beside = [recording, "--against", "greedy", "--rule", "fixed:2", "--format", "md"]
+    code, out, _said = replay(*beside, "--vote", "plain")
+    assert code == 0
+    assert ", fixed:2 |" in out
+    code, out, said = replay(*beside, "--vote", "plain", "--vote", "equal")
+    assert (code, out) == (2, "")
+    assert "name one of plain, equal with --vote" in said
+
+
 def test_the_report_says_what_was_asked_for(recording: Path, replay: Replay) -> None:
     code, out, _ = replay(recording, "--rule", "ahead:4", "--vote", "equal", "--vote", "confidence", "--format", "json")
     assert code == 0

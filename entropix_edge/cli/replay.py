@@ -213,6 +213,8 @@ def _pairs(
     from ..evaluation.pairs import COLUMNS, pair
     from ..evaluation.replay import ballot, rule
 
+    if len(options.votes) > 1:
+        raise click.UsageError(f"--against counts votes in one way: name one of {', '.join(options.votes)} with --vote")
     count = ballot(options.votes[0], options.ties)
     votes = [None, *((rule(name), count) for name in options.rules)]
     rows = [row for pool in chosen for vote in votes if (row := pair(pool, other, vote))]

@@ -75,20 +75,23 @@ class Fitted:
         question = partial(_text, prompt, vocabulary)
         return Judge(self.confidence.of(policy), self.confidence.rank, question)(events, features)
 
-    def likelihood(
-        self, prompt: Sequence[int], vocabulary: Vocabulary, events: Sequence[Event]
-    ) -> tuple[str, float] | None:
-        """A reply's answer, and how likely it is right by the fit to the model's greedy replies.
+    def likelihoods(
+        self, prompt: Sequence[int], vocabulary: Vocabulary, replies: Sequence[Sequence[Event]]
+    ) -> list[tuple[str, float] | None]:
+        """Each reply's answer, and how likely it is right by the fit to the model's greedy replies.
 
         None where there is no fit for answers of its kind.
 
         Args:
-            prompt: what it replies to.
+            prompt: what they reply to.
             vocabulary: of the model.
-            events: of the whole reply.
+            replies: the events of each, whole.
         """
         fits = self.confidence.of("greedy")
-        return likelihood(fits, _text(prompt, vocabulary), events) if fits else None
+        if not fits:
+            return [None] * len(replies)
+        question = _text(prompt, vocabulary)
+        return [likelihood(fits, question, events) for events in replies]
 
     def preset_of(self, config: GenerationConfig) -> Preset:
         """The preset that a reply goes by: with numbers checked or not, as the reply's settings have it.

@@ -157,6 +157,7 @@ class Deliberation:
         check = bool(engine.fits.preset_of(config).check.arithmetic)
         self._config = replace(config, check=check, n_predict=_share(config.n_predict, cells, len(tokens)))
         self._candidates: list[_Candidate] = []
+        self._reply: Reply | None = None  # when the choice is made
         self._events = self._chosen_events()
         self._start(voting.first_wave)
 
@@ -174,8 +175,9 @@ class Deliberation:
 
     @property
     def kept(self) -> str | None:
-        """The answer of the candidate that is chosen, when the choice is made; None where it has none."""
-        return self._best().answer
+        """The answer of the candidate that is chosen, which is waited for; None where it has none."""
+        events = (event for event in self.reply().side_events if isinstance(event, CandidateEvent))
+        return next(event.answer for event in events if event.kept)
 
     @property
     def replies(self) -> list[Reply]:
@@ -228,9 +230,13 @@ class Deliberation:
 
     def reply(self) -> Reply:
         """The chosen candidate's reply, with what all cost, and every candidate among its side events."""
-        for _ in self.steps():
-            pass
-        best = self._best()
+        if self._reply is None:
+            for _ in self.steps():
+                pass
+            self._reply = self._chosen(self._best())
+        return self._reply
+
+    def _chosen(self, best: _Candidate) -> Reply:
         chosen = best.stream.reply()
         candidates = tuple(
             CandidateEvent(number, each.stream.token_ids, each.stream.text, each.confidence, each.answer, each is best)
@@ -306,21 +312,21 @@ class Deliberation:
         candidates = [candidate for candidate in self._candidates if candidate.finished]
         if ballots := self._ballots():
             weights = self._weights([voter for voters in ballots.values() for voter in voters])
-            candidates = max(ballots.values(), key=lambda voters: math.fsum(weights[id(voter)] for voter in voters))
+            candidates = max(ballots.values(), key=lambda voters: math.fsum(map(weights.__getitem__, voters)))
         return max(candidates or self._candidates, key=lambda candidate: candidate.confidence)
 
-    def _weights(self, voters: Sequence[_Candidate]) -> dict[int, float]:
-        """How much each one's vote counts, by its identity.
+    def _weights(self, voters: Sequence[_Candidate]) -> dict[_Candidate, float]:
+        """How much each one's vote counts.
 
         How likely its answer is right, where that was fitted to such answers of the model; else its confidence.
         """
         if not self._voting.weighted:
-            return {id(each): 1.0 for each in voters}
-        fits, vocabulary = self._engine.fits, self._engine.model.vocabulary
-        found = [fits.likelihood(self._tokens, vocabulary, each.stream.reply().events) for each in voters]
+            return dict.fromkeys(voters, 1.0)
+        replies = [each.stream.reply().events for each in voters]
+        found = self._engine.fits.likelihoods(self._tokens, self._engine.model.vocabulary, replies)
         if [each.answer for each in voters] != [judged and judged[0] for judged in found]:
-            return {id(each): each.confidence for each in voters}
-        return {id(each): judged[1] for each, judged in zip(voters, found, strict=True) if judged}
+            return {each: each.confidence for each in voters}
+        return {each: judged[1] for each, judged in zip(voters, found, strict=True) if judged}
 
 
 def _share(n_predict: int, cells: int, prompt: int) -> int:
